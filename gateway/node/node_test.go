@@ -1,0 +1,90 @@
+package node
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"tailscale.com/tailcfg"
+	"tailscale.com/types/netmap"
+)
+
+func TestAcceptedRoutes(t *testing.T) {
+	p := netip.MustParsePrefix
+	nm := &netmap.NetworkMap{Peers: []tailcfg.NodeView{
+		(&tailcfg.Node{AllowedIPs: []netip.Prefix{p("100.64.0.3/32"), p("fd7a:115c:a1e0::3/128"), p("10.55.0.0/24"), p("0.0.0.0/0"), p("::/0")}}).View(),
+		(&tailcfg.Node{AllowedIPs: []netip.Prefix{
+			p("100.64.0.4/32"), p("10.55.0.0/24"), p("192.0.2.7/32"), p("2001:db8:7::/64"),
+			p("fd7a:115c:a1e0:b1a:0:7:a37:0/120"), // 4via6: the ULA is every member's anyway
+		}}).View(),
+	}}
+	want := []netip.Prefix{p("10.55.0.0/24"), p("192.0.2.7/32"), p("2001:db8:7::/64")}
+	if diff := cmp.Diff(want, acceptedRoutes(nm), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDiscoKeyIsKept(t *testing.T) {
+	dir := t.TempDir()
+	first, err := discoKey(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := discoKey(dir)
+	if err != nil || !first.Equal(second) {
+		t.Errorf("the key changed, or could not be read: %v", err)
+	}
+	fi, err := os.Stat(filepath.Join(dir, "disco.key"))
+	if err != nil || fi.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v; want 0600", fi.Mode(), err)
+	}
+	if other, err := discoKey(t.TempDir()); err != nil || first.Equal(other) {
+		t.Errorf("two nodes have one key: %v", err)
+	}
+}
+
+func TestCheckState(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "state")
+	if err := checkState(dir); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) > 0 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+	fi, err := os.Stat(dir)
+	if err != nil || fi.Mode().Perm() != 0o700 {
+		t.Errorf("mode %v, %v; want 0700", fi.Mode(), err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkState(filepath.Join(file, "state")); err == nil {
+		t.Error("a folder below a file was taken")
+	}
+}
+
+func TestLockedLocalAPI(t *testing.T) {
+	for _, tt := range []struct {
+		method, path string
+		want         bool
+	}{
+		{http.MethodGet, "/localapi/v0/status", false},
+		{http.MethodHead, "/localapi/v0/prefs", false},
+		{http.MethodPost, "/localapi/v0/ping", false},
+		{http.MethodPatch, "/localapi/v0/prefs", true},
+		{http.MethodPost, "/localapi/v0/logout", true},
+		{http.MethodPost, "/localapi/v0/start", true},
+		{http.MethodDelete, "/localapi/v0/profiles/x", true},
+	} {
+		if got := changes(httptest.NewRequest(tt.method, tt.path, nil)); got != tt.want {
+			t.Errorf("changes(%s %s) = %v", tt.method, tt.path, got)
+		}
+	}
+}
