@@ -1,0 +1,110 @@
+package debug
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+)
+
+//go:embed pages/*.html
+var pageFiles embed.FS
+
+// htmlPages are the pages with a template, as each page links them.
+var htmlPages = []string{"netmap", "config", "kernel", "members"}
+
+var templates = template.Must(template.New("").Funcs(template.FuncMap{
+	"bytes": byteCount, "join": joined, "pages": func() []string { return htmlPages },
+}).ParseFS(pageFiles, "pages/*.html"))
+
+// frame is what every page's template gets.
+type frame struct {
+	Name, Version string
+	Now           time.Time
+	View          any
+}
+
+// When returns a time and how far away it is; otherwise for the zero time.
+func (f frame) When(t time.Time, otherwise string) string {
+	if t.IsZero() {
+		return otherwise
+	}
+	return t.UTC().Format(timeLayout) + " (" + age(f.Now, t) + ")"
+}
+
+// Ago returns how far away a time is; "" for the zero time.
+func (f frame) Ago(t time.Time) string { return age(f.Now, t) }
+
+// Clock is when the page was made.
+func (f frame) Clock() string { return f.Now.UTC().Format(timeLayout) }
+
+func (p *Pages) writePage(w http.ResponseWriter, name string, view any) {
+	var b bytes.Buffer
+	f := frame{Name: name, Version: p.o.Version, Now: p.o.Now(), View: view}
+	if err := templates.ExecuteTemplate(&b, name+".html", f); err != nil {
+		http.Error(w, fmt.Sprintf("render page %s: %v", name, p.redact([]byte(err.Error()))), http.StatusInternalServerError)
+		return
+	}
+	p.write(w, http.StatusOK, "text/html; charset=utf-8", b.Bytes())
+}
+
+func (p *Pages) writeJSON(w http.ResponseWriter, v any) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		p.writeText(w, http.StatusInternalServerError, fmt.Sprintf("encode as JSON: %v\n", err))
+		return
+	}
+	p.write(w, http.StatusOK, "application/json", append(b, '\n'))
+}
+
+func (p *Pages) writeText(w http.ResponseWriter, code int, text string) {
+	p.write(w, code, "text/plain; charset=utf-8", []byte(text))
+}
+
+// write is the one way out for all that we compose ourselves.
+func (p *Pages) write(w http.ResponseWriter, code int, contentType string, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	_, _ = w.Write(p.redact(body)) // who asked has gone
+}
+
+const redacted = "[redacted]"
+
+// tailscaleKey is the form of Tailscale's keys of any kind: auth keys, API keys, OAuth secrets.
+var tailscaleKey = regexp.MustCompile(`tskey-[A-Za-z0-9_-]+`)
+
+// redact takes auth keys out of a page. There should be none: each part leaves them out. But the
+// control plane's error messages and a key written into the wrong field of the file are shown as they are.
+func (p *Pages) redact(body []byte) []byte {
+	body = tailscaleKey.ReplaceAllLiteral(body, []byte(redacted))
+	cfg := p.o.Node.Config()
+	if cfg == nil {
+		return body
+	}
+	key, err := cfg.ReadAuthKey()
+	if err != nil {
+		return body // there is none
+	}
+	key, _, _ = strings.Cut(key, "?")
+	const shortest = 8 // anything shorter is no key, and might stand anywhere
+	if len(key) < shortest {
+		return body
+	}
+	inHTML := strings.ReplaceAll(template.HTMLEscapeString(key), "+", "&#43;") // as html/template does
+	inJSON, err := json.Marshal(key)
+	if err != nil {
+		return body
+	}
+	for _, form := range [][]byte{[]byte(key), []byte(inHTML), bytes.Trim(inJSON, `"`)} {
+		body = bytes.ReplaceAll(body, form, []byte(redacted))
+	}
+	return body
+}
