@@ -15,6 +15,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 )
 
 // patience bounds every wait; it is never used up by a test that passes.
@@ -211,6 +212,10 @@ func TestWatchStyles(t *testing.T) {
 			return path, []step{
 				{"moved", func() { move(top, top+".old"); move(top+".new", top) }, "1"},
 				{"write", func() { put(path, "2") }, "2"},
+				{"swapped at once", func() {
+					must(t, unix.Renameat2(unix.AT_FDCWD, top, unix.AT_FDCWD, top+".old", unix.RENAME_EXCHANGE))
+				}, "0"},
+				{"write", func() { put(path, "3") }, "3"},
 			}
 		},
 		"symlink chain": func(dir string) (string, []step) {
@@ -275,6 +280,11 @@ func TestWatchSetPaths(t *testing.T) {
 	must(t, w.SetPaths(second))
 	if list := w.fs.WatchList(); slices.Contains(list, filepath.Dir(first)) || !slices.Contains(list, filepath.Dir(second)) {
 		t.Errorf("watched after SetPaths: %q", list)
+	}
+	// As when the directory is removed and made again with the same inode number.
+	must(t, w.fs.Remove(filepath.Dir(second)), w.SetPaths(second))
+	if list := w.fs.WatchList(); !slices.Contains(list, filepath.Dir(second)) {
+		t.Errorf("a watch that went is not made again: %q", list)
 	}
 	must(t, w.SetPaths())
 	if list := w.fs.WatchList(); len(list) != 0 {
@@ -367,6 +377,7 @@ func TestWatchErrors(t *testing.T) {
 	closed, err := fsnotify.NewWatcher()
 	must(t, err, closed.Close())
 	w := &Watcher{fs: closed, dirty: make(chan struct{}, 1), watched: map[string]fileID{}, paths: []string{"/nowhere/c"}}
+	w.names.Store(&map[string]bool{})
 	if got, want := fmt.Sprint(w.sync()), "watch /: changes there will be missed: fsnotify: watcher already closed"; got != want {
 		t.Errorf("sync() = %s, want %s", got, want)
 	}

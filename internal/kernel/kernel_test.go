@@ -167,6 +167,9 @@ func TestMemberFromNothingAndBack(t *testing.T) {
 	if diff := cmp.Diff(want.String(), got.String()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
+	if out := run(t, b.member, "ip route show dev ts0; ip -6 route show dev ts0 | grep -v '^multicast'"); out != "" {
+		t.Errorf("routes in main that nobody asked for:\n%s", out)
+	}
 	peer, err := open(t, b.gateway, nil).Observe(netstate.Scope{Links: []string{"tg*"}})
 	if err != nil {
 		t.Fatal(err)

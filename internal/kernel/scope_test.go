@@ -32,7 +32,7 @@ func TestScopeLimitsWhatIsOurs(t *testing.T) {
 		ip link set eth0 alias theirs up; ip link property add dev eth0 altname tg3
 		ip link set p1 up; ip link set p2 up; ip link set p3 up
 		ip addr add 10.5.0.1/24 dev eth0; ip addr add 100.64.0.1/32 dev eth0
-		ip addr add 10.5.1.1/32 dev tg1; ip addr add 10.5.2.1/32 dev tg2
+		ip addr add 10.5.1.1/32 dev tg1; ip addr add fe80::5/64 dev tg1 nodad; ip addr add 10.5.2.1/32 dev tg2
 		ip route add 10.6.0.0/16 dev tg1 table 7718 metric 1 proto 77
 		ip route add 10.7.0.0/16 dev tg2 table 7718 metric 1 proto 77
 		ip route add unreachable 10.8.0.0/16 table 7718 metric 1 proto 77
@@ -222,7 +222,7 @@ func TestLinkStats(t *testing.T) {
 	}
 	const packets, payload = 50, 100
 	err := ns.Do(func() error {
-		c, err := net.Dial("udp4", "10.5.0.2:9")
+		c, err := (&net.Dialer{}).DialContext(t.Context(), "udp4", "10.5.0.2:9")
 		if err != nil {
 			return err
 		}
@@ -254,7 +254,7 @@ func TestConntrack(t *testing.T) {
 	}
 	err = ns.Do(func() error {
 		for port := range 5 {
-			c, err := net.Dial("udp4", "127.0.0.1:"+strconv.Itoa(20000+port))
+			c, err := (&net.Dialer{}).DialContext(t.Context(), "udp4", "127.0.0.1:"+strconv.Itoa(20000+port))
 			if err != nil {
 				return err
 			}

@@ -100,7 +100,7 @@ func (h *Handle) ID() (ID, error) {
 	if err := unix.Fstat(h.fd, &st); err != nil {
 		return ID{}, fmt.Errorf("identify network namespace: %w", err)
 	}
-	return ID{Dev: uint64(st.Dev), Ino: st.Ino}, nil //nolint:unconvert // Dev is 32 bits wide on some architectures.
+	return ID{Dev: uint64(st.Dev), Ino: st.Ino}, nil // Dev is narrower on some architectures
 }
 
 // Do runs fn in the namespace and returns its error. fn runs on a goroutine and a

@@ -205,6 +205,9 @@ func Base() netstate.State {
 	}
 }
 
+// attachSysctls: forwarding and IPv6 on; reverse path filtering off (see gatewaySysctls); and ICMP errors
+// without a limit, for each member is one destination, and the second of two connections to
+// where no route leads would otherwise hang where the first failed at once.
 func attachSysctls() []netstate.Sysctl {
 	return []netstate.Sysctl{
 		{Key: "net/ipv4/ip_forward", Value: "1"},
@@ -213,5 +216,7 @@ func attachSysctls() []netstate.Sysctl {
 		{Key: "net/ipv6/conf/lo/disable_ipv6", Value: "0"},
 		{Key: "net/ipv4/conf/all/rp_filter", Value: "0"},
 		{Key: "net/ipv4/conf/default/rp_filter", Value: "0"},
+		{Key: "net/ipv4/icmp_ratelimit", Value: "0"},
+		{Key: "net/ipv6/icmp/ratelimit", Value: "0"},
 	}
 }

@@ -11,33 +11,33 @@ import (
 )
 
 // New returns a new, empty network namespace that ends with the test. It needs root.
-func New(t testing.TB) *netns.Handle {
-	t.Helper()
+func New(tb testing.TB) *netns.Handle {
+	tb.Helper()
 	h, err := netns.NewAnonymous()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := h.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return h
 }
 
 // NewNamed is as [New], with a name by which "ip netns exec" finds the namespace.
-func NewNamed(t testing.TB, name string) *netns.Handle {
-	t.Helper()
+func NewNamed(tb testing.TB, name string) *netns.Handle {
+	tb.Helper()
 	h, err := netns.NewNamed(name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := h.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 		if err := netns.DeleteNamed(name); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return h
