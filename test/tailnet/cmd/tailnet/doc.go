@@ -1,0 +1,7 @@
+// Command tailnet runs a hermetic tailnet ("tailnet serve") or a peer of one
+// ("tailnet peer") without a test around it.
+//
+// It promises to keep secrets out of its arguments: keys come and go by file, by environment or
+// on standard output. It must never be reachable by anyone untrusted: whoever reaches the
+// admin address commands the tailnet.
+package main

@@ -1,0 +1,141 @@
+package tailnet
+
+import (
+	"crypto/rand"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// defaultTokenLife is that of Tailscale's access tokens.
+const defaultTokenLife = time.Hour
+
+// OAuthOptions say what an OAuth client may do.
+type OAuthOptions struct {
+	// Scopes as in "auth_keys", "devices:core", "devices:routes", each including its
+	// ":read", or "all"; none: "all".
+	Scopes []string
+	// Tags are the client's own. Its auth keys must have all of them, or else only
+	// tags in Owns: https://tailscale.com/kb/1215/oauth-clients#scopes.
+	Tags []string
+	// Owns are the tags that the policy file's tagOwners give to the client's tags.
+	Owns []string
+	// TokenLife is how long an access token lasts; 0: an hour.
+	TokenLife time.Duration
+}
+
+// OAuthClient is the credential of an API client.
+type OAuthClient struct {
+	ID, Secret string
+}
+
+type oauthClient struct {
+	OAuthClient
+	OAuthOptions
+}
+
+type token struct {
+	client  *oauthClient
+	scopes  []string
+	expires time.Time
+}
+
+// allows reports whether the token has the scope, or the one of which it is the read part.
+func (k *token) allows(scope string) bool {
+	write := strings.TrimSuffix(scope, ":read")
+	return slices.ContainsFunc(k.scopes, func(s string) bool {
+		return s == scope || s == write || s == "all" || s == "all:read" && write != scope
+	})
+}
+
+// CreateOAuthClient makes a credential for the API.
+func (t *Tailnet) CreateOAuthClient(o OAuthOptions) OAuthClient {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(o.Scopes) == 0 {
+		o.Scopes = []string{"all"}
+	}
+	if o.TokenLife == 0 {
+		o.TokenLife = defaultTokenLife
+	}
+	o.Tags = slices.Sorted(slices.Values(o.Tags))
+	c := &oauthClient{OAuthClient: OAuthClient{ID: newID("k")}, OAuthOptions: o}
+	c.Secret = "tskey-client-" + c.ID + "-" + rand.Text()
+	t.clients = append(t.clients, c)
+	return c.OAuthClient
+}
+
+// ExpireTokens ends all access tokens given out so far; clients may ask for new ones.
+func (t *Tailnet) ExpireTokens() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.tokens)
+}
+
+// serveToken is the token endpoint for client credentials (RFC 6749, section 4.4).
+func (t *Tailnet) serveToken(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+	id, secret, ok := r.BasicAuth()
+	if !ok {
+		id, secret = r.FormValue("client_id"), r.FormValue("client_secret")
+	}
+	if g := r.FormValue("grant_type"); g != "" && g != "client_credentials" {
+		reply(w, nil, &apiError{http.StatusBadRequest, "unsupported grant_type"})
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	// As with the real one, the secret alone is enough.
+	i := slices.IndexFunc(t.clients, func(c *oauthClient) bool {
+		return c.Secret == secret && (c.ID == id || id == "") && secretID(secret) == c.ID
+	})
+	if i < 0 {
+		reply(w, nil, &apiError{http.StatusUnauthorized, "API token invalid"})
+		return
+	}
+	c := t.clients[i]
+	tok := &token{client: c, scopes: c.Scopes, expires: time.Now().Add(c.TokenLife)}
+	if want := strings.Fields(r.FormValue("scope")); len(want) > 0 {
+		for _, s := range want {
+			if !tok.allows(s) {
+				reply(w, nil, &apiError{http.StatusForbidden, "requested scope " + s + " is not permitted"})
+				return
+			}
+		}
+		tok.scopes = want
+	}
+	access := "tskey-api-" + newID("k") + "-" + rand.Text()
+	t.tokens[access] = tok
+	reply(w, map[string]any{
+		"access_token": access, "token_type": "Bearer",
+		"expires_in": int(c.TokenLife / time.Second), "scope": strings.Join(tok.scopes, " "),
+	}, nil)
+}
+
+// bearer returns the request's token if it is good.
+func (t *Tailnet) bearer(r *http.Request) *token {
+	access, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		// API tokens may also come as the user of basic authentication.
+		access, _, _ = r.BasicAuth()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	tok := t.tokens[access]
+	if tok == nil || !time.Now().Before(tok.expires) {
+		return nil
+	}
+	return tok
+}
+
+// mayTag reports whether the client may make keys with these tags.
+func (c *oauthClient) mayTag(tags []string) bool {
+	if len(tags) == 0 {
+		return false // a key of a client belongs to nobody else
+	}
+	if slices.Equal(slices.Sorted(slices.Values(tags)), c.Tags) {
+		return true
+	}
+	return !slices.ContainsFunc(tags, func(tag string) bool { return !slices.Contains(c.Owns, tag) })
+}
