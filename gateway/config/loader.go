@@ -28,6 +28,10 @@ type LoaderOptions struct {
 	// something cannot be watched: once, until it changes or is mended. It is
 	// called from several goroutines and must not call Reload. nil: nobody is told.
 	OnError func(error)
+	// OnApplied is told when the file is in force, after [Loader.Status] says so:
+	// also when a faulty file was mended without a change, which OnChange does not
+	// see. It must not call Reload. nil: nobody is told.
+	OnApplied func()
 }
 
 // Change is what a reload found. At least one of the flags is true.
@@ -95,6 +99,9 @@ func NewLoader(opts LoaderOptions) *Loader {
 	}
 	if opts.OnError == nil {
 		opts.OnError = func(error) {}
+	}
+	if opts.OnApplied == nil {
+		opts.OnApplied = func() {}
 	}
 	l := &Loader{opts: opts, status: Status{Errors: map[Reason]int{}}}
 	for _, reason := range Reasons() {
@@ -243,16 +250,18 @@ func (l *Loader) tell(reason Reason, err error) {
 func (l *Loader) succeed(change Change, since time.Time) {
 	mended := l.told != ""
 	l.told = ""
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.status.Err = nil
-	if mended || change.ConfigChanged || change.AuthKeyChanged {
-		l.status.LastReload, l.status.Result = l.opts.Now(), applied
+	if !mended && !change.ConfigChanged && !change.AuthKeyChanged {
+		return
 	}
+	l.mu.Lock()
+	l.status.Err = nil
+	l.status.LastReload, l.status.Result = l.opts.Now(), applied
 	if change.ConfigChanged {
 		l.inForce = change.Config
 		l.status.Hash = change.Config.Hash
 		l.status.Generation++
 		l.status.Latency = l.status.LastReload.Sub(since)
 	}
+	l.mu.Unlock()
+	l.opts.OnApplied()
 }

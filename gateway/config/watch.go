@@ -226,7 +226,7 @@ func (w *Watcher) sync() error {
 func (w *Watcher) forget(t *trails) {
 	alive := w.fs.WatchList()
 	for path, id := range w.watched {
-		if n, ok := t.nodes[path]; ok && (n.id == id || true) && slices.Contains(alive, path) {
+		if n, ok := t.nodes[path]; ok && n.id == id && slices.Contains(alive, path) {
 			continue
 		}
 		delete(w.watched, path)

@@ -41,6 +41,7 @@ type Dataplane struct {
 	apply sync.Mutex // one at a time; held while the kernel is changed
 
 	mu       sync.Mutex
+	notify   func() // see Notify; nil: nobody
 	attached bool
 	intent   topology.Gateway
 	status   Status
@@ -99,6 +100,14 @@ func New(o Options) (*Dataplane, error) {
 func (d *Dataplane) Close() error {
 	d.ns.Close()
 	return d.nft.Close()
+}
+
+// Notify has fn called whenever the kernel ceases to be as wanted, or is so again. fn must not
+// block, and must not call back.
+func (d *Dataplane) Notify(fn func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.notify = fn
 }
 
 // Attach takes over what a process before this one left on the TUN, which must be
@@ -164,6 +173,9 @@ func (d *Dataplane) reconcile() (changed bool, err error) {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if (err == nil) != (d.status.Err == nil) && d.notify != nil {
+		d.notify()
+	}
 	if err != nil && (d.status.Err == nil || d.status.Err.Error() != err.Error()) {
 		d.log.Error("kernel not as wanted", "err", err)
 	}

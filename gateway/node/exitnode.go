@@ -50,10 +50,7 @@ func (n *Node) followExitNode() {
 		return
 	}
 	r := n.resolveExitNode(cfg.ExitNode)
-	n.mu.Lock()
-	same := r == n.exit.applied
-	n.mu.Unlock()
-	if same {
+	if r == n.exitApplied() {
 		return
 	}
 	var edits ipn.MaskedPrefs
@@ -63,6 +60,12 @@ func (n *Node) followExitNode() {
 		return
 	}
 	n.setExit(r)
+}
+
+func (n *Node) exitApplied() config.Resolution {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.exit.applied
 }
 
 func (n *Node) setExit(r config.Resolution) {

@@ -98,7 +98,8 @@ func New(o Options) *Node {
 	n.loader = config.NewLoader(config.LoaderOptions{Path: o.Config, OnChange: n.onConfig, OnError: func(err error) {
 		n.log.Error("configuration", "err", err)
 		n.poke()
-	}})
+	}, OnApplied: n.poke})
+	o.Dataplane.Notify(n.poke)
 	return n
 }
 
@@ -211,6 +212,7 @@ func (n *Node) onConfig(_ context.Context, c config.Change) error {
 	case !n.started:
 		prefs := n.b.Prefs().AsStruct()
 		prefs.ApplyEdits(&edits)
+		n.exitApplied().ApplyTo(prefs) // Start, unlike EditPrefs, does not see to what goes with an ID
 		if err := n.b.Start(ipn.Options{UpdatePrefs: prefs}); err != nil {
 			return fmt.Errorf("start backend: %w", err)
 		}

@@ -110,9 +110,7 @@ func acceptedRoutes(nm *netmap.NetworkMap) []netip.Prefix {
 
 // exitNodeInUse tells what is wanted and what the engine uses: for "auto:…" the engine chooses.
 func (n *Node) exitNodeInUse(nm *netmap.NetworkMap, prefs ipn.PrefsView) snapshot.ExitNode {
-	n.mu.Lock()
-	r := n.exit.applied
-	n.mu.Unlock()
+	r := n.exitApplied()
 	e := snapshot.ExitNode{Wanted: r.Wanted.String()}
 	if r.Wanted.Kind == config.ExitNone {
 		return e
