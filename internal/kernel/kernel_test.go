@@ -167,7 +167,7 @@ func TestMemberFromNothingAndBack(t *testing.T) {
 	if diff := cmp.Diff(want.String(), got.String()); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if out := run(t, b.member, "ip route show dev ts0; ip -6 route show dev ts0 | grep -v '^multicast'"); out != "" {
+	if out := run(t, b.member, "ip route show dev ts0; ip -6 route show dev ts0 | sed '/^multicast/d'"); out != "" {
 		t.Errorf("routes in main that nobody asked for:\n%s", out)
 	}
 	peer, err := open(t, b.gateway, nil).Observe(netstate.Scope{Links: []string{"tg*"}})
@@ -281,6 +281,34 @@ func TestRuleCopies(t *testing.T) {
 	}
 	if diff := cmp.Diff(before, sorted(run(t, b.member, "ip rule; ip -6 rule"))); diff != "" {
 		t.Errorf("not as before (-before +after)\n%s", diff)
+	}
+}
+
+// TestWideRuleBehindNarrow adds and deletes rules that the kernel takes for each other.
+func TestWideRuleBehindNarrow(t *testing.T) {
+	b := newBed(t)
+	scope := netstate.Scope{RuleFirst: ident.RuleFirst, RuleLast: ident.RuleLast}
+	for _, dst := range []string{"10.0.0.0/8", "fd00::/8"} {
+		narrow := netstate.Rule{Family: netstate.V4, Priority: ident.RuleDirect, Table: ident.TableMain, Dst: netip.MustParsePrefix(dst)}
+		if narrow.Dst.Addr().Is6() {
+			narrow.Family = netstate.V6
+		}
+		wide := narrow
+		wide.Dst = netip.Prefix{}
+		for _, rules := range [][]netstate.Rule{{narrow}, {narrow, wide}, {narrow}, {wide}, {narrow, wide}, {wide}, nil} {
+			reconcile(t, b.n, scope, netstate.State{Rules: rules})
+			again := netstate.Plan{}
+			for _, r := range rules {
+				again = append(again, netstate.RuleAdd{Rule: r})
+			}
+			if err := b.n.Apply(again); err != nil { // adding the present
+				t.Fatal(err)
+			}
+			got := observe(t, b.n, scope)
+			if diff := cmp.Diff(netstate.State{Rules: rules}.String(), got.String()); diff != "" {
+				t.Fatalf("(-want +got)\n%s", diff)
+			}
+		}
 	}
 }
 

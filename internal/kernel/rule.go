@@ -102,10 +102,10 @@ func (a *applier) addRule(r netstate.Rule) error {
 	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
-	// The kernel compares all but the protocol (rule_exists), so this may be
-	// somebody else's rule, which comes and goes without us: add ours beside it.
+	// This may be another rule: to the kernel one to all destinations exists as soon as
+	// one to any destination does (fib4_rule_compare). It takes both if told to.
 	rules, err := a.n.rules(parts[0].Serialize()[0])
-	_ = rules; if true {
+	if err != nil || slices.ContainsFunc(rules, func(f foundRule) bool { return f.Rule == r }) {
 		return err
 	}
 	return a.n.change(unix.RTM_NEWRULE, unix.NLM_F_CREATE, parts...)
