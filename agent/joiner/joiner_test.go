@@ -99,16 +99,16 @@ func checkJoined(t *testing.T, ns *netns.Handle, target *Target, s Spec, slot in
 	}
 }
 
-func linkIndex(t *testing.T, ns *netns.Handle, name string) (index int) {
+func linkIndex(t *testing.T, ns *netns.Handle) (index int) {
 	t.Helper()
 	if err := ns.Do(func() error {
-		l, err := netlink.LinkByName(name)
+		l, err := netlink.LinkByName(ident.MemberLink)
 		if err == nil {
 			index = l.Attrs().Index
 		}
 		return err
 	}); err != nil {
-		t.Fatalf("%s: %v", name, err)
+		t.Fatal(err)
 	}
 	return index
 }
@@ -117,9 +117,9 @@ func TestJoinIsIdempotent(t *testing.T) {
 	target, ns := newTarget(t), nstest.New(t)
 	slot := mustJoin(t, ns, target, spec)
 	checkJoined(t, ns, target, spec, slot)
-	index := linkIndex(t, ns, ident.MemberLink)
+	index := linkIndex(t, ns)
 	again := mustJoin(t, ns, target, spec)
-	if again != slot || linkIndex(t, ns, ident.MemberLink) != index {
+	if again != slot || linkIndex(t, ns) != index {
 		t.Errorf("joining again moved slot %d to %d or replaced the link", slot, again)
 	}
 	// A joiner that was restarted knows nothing but what the kernel says.
@@ -128,7 +128,7 @@ func TestJoinIsIdempotent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer restarted.Close()
-	if got := mustJoin(t, ns, restarted, spec); got != slot || linkIndex(t, ns, ident.MemberLink) != index {
+	if got := mustJoin(t, ns, restarted, spec); got != slot || linkIndex(t, ns) != index {
 		t.Errorf("a restarted joiner moved slot %d to %d or replaced the link", slot, got)
 	}
 	checkJoined(t, ns, target, spec, slot)
@@ -137,13 +137,13 @@ func TestJoinIsIdempotent(t *testing.T) {
 func TestSpecChanges(t *testing.T) {
 	target, ns := newTarget(t), nstest.New(t)
 	slot := mustJoin(t, ns, target, spec)
-	index := linkIndex(t, ns, ident.MemberLink)
+	index := linkIndex(t, ns)
 	changed := spec
 	changed.Exit = false
 	changed.Prefixes = append([]netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, changed.Prefixes...)
 	mustJoin(t, ns, target, changed)
 	checkJoined(t, ns, target, changed, slot)
-	if linkIndex(t, ns, ident.MemberLink) != index {
+	if linkIndex(t, ns) != index {
 		t.Error("a change of routes replaced the link")
 	}
 }
@@ -195,11 +195,11 @@ func TestForeignLinkInTheWay(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	index := linkIndex(t, ns, ident.MemberLink)
+	index := linkIndex(t, ns)
 	if _, err := Join(ns, target, spec); err == nil {
 		t.Error("joined over somebody else's ts0")
 	}
-	if linkIndex(t, ns, ident.MemberLink) != index {
+	if linkIndex(t, ns) != index {
 		t.Error("somebody else's link was replaced")
 	}
 }

@@ -66,7 +66,7 @@ func (n *Node) serveLocalAPI(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h := localapi.NewHandler(localapi.HandlerConfig{
-		Actor: ipnauth.Self, Backend: b.LocalBackend, Logf: n.engineLog(), LogID: logid.PublicID{}, EventBus: b.sys.Bus.Get(),
+		Actor: ipnauth.Self, Backend: b.LocalBackend, Logf: n.engineLog(r.Context()), LogID: logid.PublicID{}, EventBus: b.sys.Bus.Get(),
 	})
 	cfg := n.loader.Current()
 	h.PermitRead, h.PermitWrite = true, cfg != nil && !cfg.Locked

@@ -136,7 +136,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if err := n.o.Dataplane.Attach(); err != nil {
 		n.log.Error("the kernel is not as wanted", "err", err)
 	}
-	b, err := newBackend(n.o, dev, hooks{routes: n.setRoutes, nameservers: n.setNameservers, state: n.poke}, n.engineLog())
+	b, err := newBackend(n.o, dev, hooks{routes: n.setRoutes, nameservers: n.setNameservers, state: n.poke}, n.engineLog(ctx))
 	if err != nil {
 		return errors.Join(err, dev.Close())
 	}
@@ -288,11 +288,11 @@ func (n *Node) setIntent(change func(*topology.Gateway)) error {
 
 // engineLog sends the engine's lines to the debug level. They hold keys' short forms and
 // peers' addresses, never secrets.
-func (n *Node) engineLog() logger.Logf {
+func (n *Node) engineLog(ctx context.Context) logger.Logf {
 	log := n.log.With("from", "engine")
 	return func(format string, args ...any) {
-		if log.Enabled(context.Background(), slog.LevelDebug) {
-			log.Debug(fmt.Sprintf(format, args...))
+		if log.Enabled(ctx, slog.LevelDebug) {
+			log.DebugContext(ctx, fmt.Sprintf(format, args...))
 		}
 	}
 }

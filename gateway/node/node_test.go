@@ -83,7 +83,7 @@ func TestLockedLocalAPI(t *testing.T) {
 		{http.MethodPost, "/localapi/v0/start", true},
 		{http.MethodDelete, "/localapi/v0/profiles/x", true},
 	} {
-		if got := changes(httptest.NewRequest(tt.method, tt.path, nil)); got != tt.want {
+		if got := changes(httptest.NewRequestWithContext(t.Context(), tt.method, tt.path, nil)); got != tt.want {
 			t.Errorf("changes(%s %s) = %v", tt.method, tt.path, got)
 		}
 	}
