@@ -199,6 +199,9 @@ func (b *backend) login(ctx context.Context, authKey string) error {
 	if err := b.Start(ipn.Options{AuthKey: authKey}); err != nil {
 		return fmt.Errorf("start login: %w", err)
 	}
+	if b.State() != ipn.NeedsLogin {
+		return nil // there is a node key: Start has asked for it to be registered
+	}
 	if err := b.StartLoginInteractive(ctx); err != nil {
 		return fmt.Errorf("start login: %w", err)
 	}

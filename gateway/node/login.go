@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/sha256"
+	"strings"
 	"sync"
 
 	"tailscale.com/ipn"
@@ -13,7 +14,28 @@ type loginState struct {
 	mu    sync.Mutex
 	tried [sha256.Size]byte
 	fresh bool   // a key is being tried, or was
+	gone  bool   // the control plane said that it does not know the node
 	err   string // why there is no login: a sentence
+}
+
+// notFound is in the error with which the engine's map poll ends, and is tried again for ever, when the
+// device was deleted from the tailnet (controlclient.Direct.sendMapRequest). The engine tells it to its
+// log only: its state stays Running, with a netmap that nobody updates.
+const notFound = "initial fetch failed 404"
+
+// notice looks for notFound among what the engine logs.
+func (l *loginState) notice(args []any) (found bool) {
+	for _, a := range args {
+		err, ok := a.(error)
+		if !ok || !strings.Contains(err.Error(), notFound) {
+			continue
+		}
+		l.mu.Lock()
+		l.gone = true
+		l.mu.Unlock()
+		return true
+	}
+	return false
 }
 
 // retry lets loginIfNeeded look at the auth key again.
@@ -30,15 +52,21 @@ func (l *loginState) problem() string {
 	return l.err
 }
 
-// loginIfNeeded logs in with the configured auth key when the backend asks for a login: at the
-// first start, when the node key expired, and when the device was deleted.
+// loginIfNeeded logs in with the configured auth key when the backend asks for a login (at the
+// first start, and when the node key expired), and when the device was deleted.
 func (n *Node) loginIfNeeded(ctx context.Context) {
 	l := &n.login
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	cfg := n.loader.Current()
-	if cfg == nil || n.b.State() != ipn.NeedsLogin || !cfg.Prefs.WantRunning {
-		if n.b.State() >= ipn.Starting {
+	cfg, state := n.loader.Current(), n.b.State()
+	switch {
+	case cfg == nil || !cfg.Prefs.WantRunning:
+		return
+	case l.gone:
+		n.log.Warn("the tailnet does not know this device any more; registering it anew")
+		l.gone, l.fresh = false, false // the key was good once, so it may be tried again
+	case state != ipn.NeedsLogin:
+		if state >= ipn.Starting {
 			l.fresh, l.err = false, ""
 			n.bus.clearError()
 		}

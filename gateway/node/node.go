@@ -291,6 +291,9 @@ func (n *Node) setIntent(change func(*topology.Gateway)) error {
 func (n *Node) engineLog(ctx context.Context) logger.Logf {
 	log := n.log.With("from", "engine")
 	return func(format string, args ...any) {
+		if n.login.notice(args) {
+			n.poke()
+		}
 		if log.Enabled(ctx, slog.LevelDebug) {
 			log.DebugContext(ctx, fmt.Sprintf(format, args...))
 		}

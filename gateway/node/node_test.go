@@ -1,6 +1,8 @@
 package node
 
 import (
+	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -86,5 +88,17 @@ func TestLockedLocalAPI(t *testing.T) {
 		if got := changes(httptest.NewRequestWithContext(t.Context(), tt.method, tt.path, nil)); got != tt.want {
 			t.Errorf("changes(%s %s) = %v", tt.method, tt.path, got)
 		}
+	}
+}
+
+func TestDeletedDeviceIsNoticed(t *testing.T) {
+	var l loginState
+	if l.notice([]any{"mapRoutine", 404, errors.New("PollNetMap: connection refused")}) || l.gone {
+		t.Error("an ordinary failure was taken for a deletion")
+	}
+	// As controlclient.Auto.mapRoutine logs it.
+	err := fmt.Errorf("PollNetMap: %w", fmt.Errorf("initial fetch failed %d: %.200s", 404, "node not found"))
+	if !l.notice([]any{"mapRoutine", err}) || !l.gone {
+		t.Errorf("not noticed: %v", err)
 	}
 }
