@@ -1,0 +1,94 @@
+//go:build linux
+
+package rig
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"tailscale.com/ipn"
+	"tailscale.com/tailcfg"
+
+	"github.com/rajsinghtech/tailgate/internal/snapshot"
+	"github.com/rajsinghtech/tailgate/test/tailnet"
+	"github.com/rajsinghtech/tailgate/test/tailnet/peer"
+)
+
+func TestMain(m *testing.M) {
+	peer.MaybeRun()
+	m.Run()
+}
+
+// TestIdentityIsRenewed takes a running gateway's place in the tailnet from it: by deleting its device, as an
+// administrator may, and by letting its key expire. Both times it comes back with its auth key and nobody's help.
+func TestIdentityIsRenewed(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // the first build of the gateway is in it
+	defer cancel()
+	r, err := New(ctx, Options{Prefix: "tgid", Roles: []Role{Plain}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	key := r.Tailnet.CreateKey(tailnet.KeyOptions{Tags: []string{Tag}, Reusable: true, Preauthorized: true})
+	gw, err := r.AddGateway(ctx, GatewayOptions{Name: "gateway", AuthKey: key.Secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := gw.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	before, err := gw.WaitReady(ctx)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, gw.Log())
+	}
+	m, err := r.AddMember("member")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Join(gw, r.Spec("member", false)); err != nil {
+		t.Fatal(err)
+	}
+	reaches := func() {
+		t.Helper()
+		if err := Retry(ctx, func(ctx context.Context) error {
+			return Echo(ctx, m.Host, "tcp", r.Nodes[Plain].Tail4)
+		}); err != nil {
+			t.Errorf("%v\n%s", err, gw.Log())
+		}
+	}
+	reaches()
+
+	if !r.Tailnet.DeleteNode(tailcfg.StableNodeID(before.DeviceID)) {
+		t.Fatalf("no device %s", before.DeviceID)
+	}
+	deleted, err := gw.WaitSnapshot(ctx, func(s snapshot.Snapshot) bool {
+		return s.Ready && s.DeviceID != "" && s.DeviceID != before.DeviceID
+	})
+	if err != nil {
+		t.Fatalf("after its device was deleted: %v\n%s", err, gw.Log())
+	}
+	reaches()
+
+	if !r.Tailnet.ExpireNode(tailcfg.StableNodeID(deleted.DeviceID)) {
+		t.Fatalf("no device %s", deleted.DeviceID)
+	}
+	expired, err := gw.WaitSnapshot(ctx, func(s snapshot.Snapshot) bool {
+		return s.Ready && s.BackendState == ipn.Running.String() && s.NodeKey != deleted.NodeKey
+	})
+	if err != nil {
+		t.Fatalf("after its key expired: %v\n%s", err, gw.Log())
+	}
+	reaches()
+	if expired.DeviceID != deleted.DeviceID {
+		t.Errorf("a new key made a new device: %s, then %s", deleted.DeviceID, expired.DeviceID)
+	}
+	if err := errors.Join(gw.Stop(), m.Leave()); err != nil {
+		t.Error(err)
+	}
+}
