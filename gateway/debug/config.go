@@ -27,9 +27,6 @@ type configView struct {
 	Text   string         `json:"-"` // Config as a page shows it
 }
 
-// Milliseconds is LatencySeconds in another unit.
-func (v configView) Milliseconds() float64 { return v.LatencySeconds * 1000 }
-
 func (p *Pages) configView() configView {
 	s, cfg := p.o.Node.ConfigStatus(), p.o.Node.Config()
 	v := configView{

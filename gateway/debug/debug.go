@@ -97,13 +97,13 @@ type page struct {
 func (p *Pages) pages() []page {
 	return []page{
 		p.page("netmap", "the tailnet as this gateway sees it: peers, routes, exit nodes, DNS",
-			func() any { return p.netmapView() }, func() any { return p.o.Node.NetMap() }),
+			func() markup { return netmapPage(p.netmapView(), p.o.Now()) }, func() any { return p.o.Node.NetMap() }),
 		p.page("config", "the configuration in force, without secrets, and what became of the last reload",
-			func() any { return p.configView() }, nil),
+			func() markup { return configPage(p.configView(), p.o.Now()) }, func() any { return p.configView() }),
 		p.page("kernel", "the kernel's state as wanted and as it is, and the difference",
-			func() any { return p.kernelView() }, nil),
+			func() markup { return kernelPage(p.kernelView(), p.o.Now()) }, func() any { return p.kernelView() }),
 		p.page("members", "member links and their traffic, what was dropped and why",
-			func() any { return p.membersView() }, nil),
+			func() markup { return membersPage(p.membersView()) }, func() any { return p.membersView() }),
 		{slug: "snapshot", about: "what the gateway tells the agent, as JSON", serve: func(w http.ResponseWriter, _ *http.Request) {
 			p.writeJSON(w, p.o.Node.Snapshot())
 		}},
@@ -111,19 +111,15 @@ func (p *Pages) pages() []page {
 	}
 }
 
-// page returns the page that shows view through the template of that name, and as JSON what asJSON
-// returns; nil: the view.
-func (p *Pages) page(slug, about string, view, asJSON func() any) page {
-	if asJSON == nil {
-		asJSON = view
-	}
+// page returns the page with that content for a person, and with what asJSON returns for a program.
+func (p *Pages) page(slug, about string, content func() markup, asJSON func() any) page {
 	serveJSON := func(w http.ResponseWriter, _ *http.Request) { p.writeJSON(w, asJSON()) }
 	return page{slug: slug, about: about, json: serveJSON, serve: func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("format") == "json" {
 			serveJSON(w, r)
 			return
 		}
-		p.writePage(w, slug, view())
+		p.writePage(w, slug, content())
 	}}
 }
 

@@ -37,8 +37,8 @@ func addLink(t *testing.T, ns *netns.Handle, name, alias string) {
 	}
 }
 
-// kernelPage returns what /debug/kernel says.
-func kernelPage(t *testing.T, h http.Handler) kernelView {
+// kernelJSON returns what /debug/kernel.json says.
+func kernelJSON(t *testing.T, h http.Handler) kernelView {
 	t.Helper()
 	var v kernelView
 	if err := json.Unmarshal(get(t, h, "GET", "/debug/kernel.json").Body.Bytes(), &v); err != nil {
@@ -95,7 +95,7 @@ func TestRealGateway(t *testing.T) {
 // checkDifference expects the kernel as wanted, takes a route away and wants to see that, and nothing else.
 func checkDifference(t *testing.T, p *Pages, ns *netns.Handle) {
 	t.Helper()
-	v := kernelPage(t, p.Debug())
+	v := kernelJSON(t, p.Debug())
 	if !v.InPlace || len(v.State.Difference)+len(v.Table.Difference) > 0 || len(v.State.Observed) < 10 || len(v.Table.Observed) < 10 {
 		t.Errorf("after an apply: %+v", v)
 	}
@@ -109,7 +109,7 @@ func checkDifference(t *testing.T, p *Pages, ns *netns.Handle) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v = kernelPage(t, p.Debug())
+	v = kernelJSON(t, p.Debug())
 	want := []string{"route add unicast 100.64.0.0/10 dev tailscale0 table 7718 metric 100"}
 	if !slices.Equal(v.State.Difference, want) || len(v.Table.Difference) > 0 {
 		t.Errorf("with a route taken away: %q, nftables %q", v.State.Difference, v.Table.Difference)

@@ -9,6 +9,17 @@ import (
 // timeLayout is how pages show a time, which is in UTC.
 const timeLayout = "2006-01-02 15:04:05 UTC"
 
+// clock returns t as pages show it.
+func clock(t time.Time) string { return t.UTC().Format(timeLayout) }
+
+// moment returns t and how far it is from now; otherwise for the zero time.
+func moment(now, t time.Time, otherwise string) string {
+	if t.IsZero() {
+		return otherwise
+	}
+	return clock(t) + " (" + age(now, t) + ")"
+}
+
 // age returns how long before now t was, as in "5 min ago", or in how long it will be; "" for the zero time.
 func age(now, t time.Time) string {
 	if t.IsZero() {

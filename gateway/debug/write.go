@@ -2,55 +2,15 @@ package debug
 
 import (
 	"bytes"
-	"embed"
 	"encoding/json"
 	"fmt"
-	"html/template"
 	"net/http"
 	"regexp"
 	"strings"
-	"time"
 )
 
-//go:embed pages/*.html
-var pageFiles embed.FS
-
-// htmlPages are the pages with a template, as each page links them.
-var htmlPages = []string{"netmap", "config", "kernel", "members"}
-
-var templates = template.Must(template.New("").Funcs(template.FuncMap{
-	"bytes": byteCount, "join": joined, "pages": func() []string { return htmlPages },
-}).ParseFS(pageFiles, "pages/*.html"))
-
-// frame is what every page's template gets.
-type frame struct {
-	Name, Version string
-	Now           time.Time
-	View          any
-}
-
-// When returns a time and how far away it is; otherwise for the zero time.
-func (f frame) When(t time.Time, otherwise string) string {
-	if t.IsZero() {
-		return otherwise
-	}
-	return t.UTC().Format(timeLayout) + " (" + age(f.Now, t) + ")"
-}
-
-// Ago returns how far away a time is; "" for the zero time.
-func (f frame) Ago(t time.Time) string { return age(f.Now, t) }
-
-// Clock is when the page was made.
-func (f frame) Clock() string { return f.Now.UTC().Format(timeLayout) }
-
-func (p *Pages) writePage(w http.ResponseWriter, name string, view any) {
-	var b bytes.Buffer
-	f := frame{Name: name, Version: p.o.Version, Now: p.o.Now(), View: view}
-	if err := templates.ExecuteTemplate(&b, name+".html", f); err != nil {
-		http.Error(w, fmt.Sprintf("render page %s: %v", name, p.redact([]byte(err.Error()))), http.StatusInternalServerError)
-		return
-	}
-	p.write(w, http.StatusOK, "text/html; charset=utf-8", b.Bytes())
+func (p *Pages) writePage(w http.ResponseWriter, name string, content markup) {
+	p.write(w, http.StatusOK, "text/html; charset=utf-8", []byte(document(name, p.o.Version, p.o.Now(), content)))
 }
 
 func (p *Pages) writeJSON(w http.ResponseWriter, v any) {
@@ -98,12 +58,11 @@ func (p *Pages) redact(body []byte) []byte {
 	if len(key) < shortest {
 		return body
 	}
-	inHTML := strings.ReplaceAll(template.HTMLEscapeString(key), "+", "&#43;") // as html/template does
 	inJSON, err := json.Marshal(key)
 	if err != nil {
 		return body
 	}
-	for _, form := range [][]byte{[]byte(key), []byte(inHTML), bytes.Trim(inJSON, `"`)} {
+	for _, form := range [][]byte{[]byte(key), []byte(text(key)), bytes.Trim(inJSON, `"`)} {
 		body = bytes.ReplaceAll(body, form, []byte(redacted))
 	}
 	return body
