@@ -107,6 +107,9 @@ func newBackend(o Options, dev tun.Device, h hooks, logf logger.Logf) (_ *backen
 			b.shutdown()
 		}
 	}()
+	// Otherwise the monitor takes the TUN's own addresses for a change of the network, and
+	// has the engine bind its sockets anew a second after the first start.
+	netmon.SetTailscaleInterfaceProps(o.TUN, 0)
 	mon, err := netmon.New(b.sys.Bus.Get(), logf)
 	if err != nil {
 		return nil, fmt.Errorf("watch links: %w", err)
