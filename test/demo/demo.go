@@ -157,6 +157,11 @@ func (d *demo) reset(ctx context.Context) error {
 		return err
 	}
 	if _, err := d.gw.WaitSnapshot(ctx, func(s snapshot.Snapshot) bool {
+		for _, p := range []netip.Prefix{rig.SubnetV4, rig.SubnetV6, rig.AppV4} {
+			if !slices.Contains(s.Routes, p) {
+				return false
+			}
+		}
 		return s.Ready && s.Config.Hash == hash && s.Config.Error == "" && s.ExitNode.ID == d.rig.Nodes[rig.ExitA].ID
 	}); err != nil {
 		return err

@@ -23,7 +23,7 @@ const (
 	// churnNamespaces take turns at being new pods.
 	churnNamespaces = 100
 	// churnAtOnce is how many an agent joins side by side.
-	churnAtOnce = 8
+	churnAtOnce = 16
 )
 
 // Churned is what [Gateway.Churn] measured: the times of all joins and of all leaves.

@@ -26,13 +26,20 @@ type PingStats struct {
 	Sent, Received, Lost int
 	// Gap is the longest time from one answer to the next, the interval included.
 	Gap time.Duration
+	// FirstLost and LastLost are when the first and the last of the lost were sent; zero: none was.
+	FirstLost, LastLost time.Time
 	// Err is the last error that the kernel gave for a try, such as "no route to host".
 	Err error
 }
 
 // String returns the account in words.
 func (s PingStats) String() string {
-	return fmt.Sprintf("%d of %d pings, longest gap %v", s.Received, s.Sent, s.Gap.Round(time.Millisecond))
+	text := fmt.Sprintf("%d of %d pings, longest gap %v", s.Received, s.Sent, s.Gap.Round(time.Millisecond))
+	if s.Lost > 0 {
+		const clock = "15:04:05.000"
+		text += fmt.Sprintf(", lost from %s to %s UTC", s.FirstLost.UTC().Format(clock), s.LastLost.UTC().Format(clock))
+	}
+	return text
 }
 
 // Pinger pings one address without pause. Make it with [StartPing].
@@ -48,6 +55,7 @@ type Pinger struct {
 	mu       sync.Mutex
 	answered map[int]bool // by sequence number
 	sent     int
+	begun    time.Time
 	last     time.Time // of the last answer
 	gap      time.Duration
 	err      error
@@ -75,7 +83,7 @@ func StartPing(ctx context.Context, h *world.Host, to netip.Addr, interval time.
 	}
 	p := &Pinger{
 		conn: conn, to: to, id: (os.Getpid() + int(pings.Add(1))) & 0xffff, interval: interval,
-		answered: map[int]bool{}, last: time.Now(), changed: make(chan struct{}),
+		answered: map[int]bool{}, begun: time.Now(), last: time.Now(), changed: make(chan struct{}),
 	}
 	ctx, p.stop = context.WithCancel(ctx)
 	p.sender.Go(func() { p.send(ctx) })
@@ -166,7 +174,17 @@ func (p *Pinger) Stats() PingStats {
 	defer p.mu.Unlock()
 	// A gap that has not ended is one, too.
 	gap := max(p.gap, time.Since(p.last))
-	return PingStats{Sent: p.sent, Received: len(p.answered), Lost: p.sent - len(p.answered), Gap: gap, Err: p.err}
+	s := PingStats{Sent: p.sent, Received: len(p.answered), Lost: p.sent - len(p.answered), Gap: gap, Err: p.err}
+	for n := 1; n <= p.sent && s.Lost > 0; n++ {
+		if p.answered[n] {
+			continue
+		}
+		s.LastLost = p.begun.Add(time.Duration(n-1) * p.interval)
+		if s.FirstLost.IsZero() {
+			s.FirstLost = s.LastLost
+		}
+	}
+	return s
 }
 
 // WaitAnswer waits for the next answer.

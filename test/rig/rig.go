@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -272,6 +273,14 @@ func (r *Rig) settle(ctx context.Context) error {
 		conf := fmt.Sprintf(`{"name":"saas","connectors":["tag:node"],"domains":["saas.example"],"routes":[%q]}`, AppV4)
 		if err := r.Tailnet.SetNodeAttr(c.Name, "tailscale.com/app-connectors", tailcfg.RawMessage(conf)); err != nil {
 			return err
+		}
+		// The connector advertises its preset routes once it has heard of them.
+		err := r.Tailnet.Wait(ctx, func(t *tailnet.Tailnet) bool {
+			n, ok := t.Node(c.Name)
+			return ok && slices.Contains(n.Approved, AppV4)
+		})
+		if err != nil {
+			return fmt.Errorf("wait for the app connector's route: %w", err)
 		}
 	}
 	for _, role := range []Role{ExitA, ExitB} {
