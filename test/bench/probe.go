@@ -35,12 +35,12 @@ type probes struct {
 	answered chan struct{} // closed at the next answer
 }
 
-func startProbes(h *world.Host, to netip.Addr, interval time.Duration) (*probes, error) {
+func startProbes(ctx context.Context, h *world.Host, to netip.Addr, interval time.Duration) (*probes, error) {
 	conn, err := h.ListenPacket("ip4:icmp", "0.0.0.0")
 	if err != nil {
 		return nil, fmt.Errorf("probe from %s: %w", h.Name, err)
 	}
-	ctx, end := context.WithCancel(context.Background())
+	ctx, end := context.WithCancel(ctx)
 	p := &probes{conn: conn, to: to, token: []byte(rand.Text()), end: end, last: time.Now(), answered: make(chan struct{})}
 	p.loops.Go(func() { p.send(ctx, interval) })
 	p.loops.Go(p.receive)

@@ -61,7 +61,7 @@ func (s *side) restart(ctx context.Context, to netip.Addr, end func() error) (ti
 	if err := end(); err != nil {
 		return 0, err
 	}
-	p, err := startProbes(s.member, to, pingEvery)
+	p, err := startProbes(ctx, s.member, to, pingEvery)
 	if err != nil {
 		return 0, err
 	}
@@ -84,7 +84,7 @@ func (s *side) client() *local.Client {
 // awaitDirect waits until the engine sends to the peer without the relay, which it finds a way to while
 // there is traffic.
 func (s *side) awaitDirect(ctx context.Context, to netip.Addr) error {
-	p, err := startProbes(s.member, to, 50*time.Millisecond)
+	p, err := startProbes(ctx, s.member, to, 50*time.Millisecond)
 	if err != nil {
 		return err
 	}

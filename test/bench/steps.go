@@ -197,7 +197,7 @@ func (b *bench) crash(ctx context.Context, s *side) (figures, error) {
 		return nil, err
 	}
 	defer flow.Stop()
-	path, err := startProbes(s.member, b.peer.Tail4, crashPingEvery)
+	path, err := startProbes(ctx, s.member, b.peer.Tail4, crashPingEvery)
 	if err != nil {
 		return nil, err
 	}
