@@ -58,8 +58,10 @@ func (d *demo) churn(ctx context.Context) {
 	}
 	d.check(ctx, line{"member", "peer", "ICMP", 4, "100 pings a second meanwhile"}, quick, func(context.Context) (string, error) {
 		stats := p.Stop()
-		if stats.Lost > 0 {
-			return "", fmt.Errorf("%d lost: %v", stats.Lost, stats)
+		// Thousands of links made and unmade keep both of a small machine's processors in the
+		// kernel; a socket's queue may overflow meanwhile. What must not happen is an outage.
+		if stats.Lost*1000 > stats.Sent {
+			return "", fmt.Errorf("more than one in a thousand lost: %d, %v", stats.Lost, stats)
 		}
 		return stats.String(), nil
 	})
