@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	rtdebug "runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -102,6 +103,11 @@ func parse(args []string) (settings, error) {
 	return s, nil
 }
 
+// gcPercent is how far the heap may grow between collections, in percent of what lives. The heap is the
+// engine's packet buffers of 64 KiB, held in pools that a collection empties: at Go's 100 a busy gateway
+// keeps three times the memory for no gain in throughput. GOGC in the environment wins.
+const gcPercent = 20
+
 func loopback(addr string) bool {
 	ap, err := netip.ParseAddrPort(addr)
 	return err == nil && ap.Addr().IsLoopback()
@@ -121,6 +127,9 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	slog.SetDefault(log)
+	if os.Getenv("GOGC") == "" {
+		rtdebug.SetGCPercent(gcPercent)
+	}
 	if !s.flowLogs {
 		envknob.SetNoLogsNoSupport()
 	}

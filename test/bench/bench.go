@@ -190,6 +190,9 @@ func (b *bench) pair(ctx context.Context, round int, st step) error {
 	var said []string
 	for _, m := range st.measures {
 		o, t := got["ours"][m.key], got["theirs"][m.key]
+		if o <= 0 || t <= 0 {
+			return fmt.Errorf("%s: %v and %v %s cannot be; let each load last longer", m.key, o, t, m.unit)
+		}
 		if b.results[m.key] == nil {
 			b.results[m.key] = &pairs{}
 		}

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"os/signal"
 	"regexp"
@@ -106,6 +107,8 @@ func run(ctx context.Context, args []string, out io.Writer) (ok bool, err error)
 	if os.Geteuid() != 0 {
 		return false, errors.New("network namespaces need root; run this as root")
 	}
+	// The tailnet's servers in this process say there what a killed client does to a connection.
+	log.SetOutput(io.Discard)
 	start := time.Now()
 	fmt.Fprintln(out, "tailgate bench: our gateway and an official tailscaled in the same place; ours comes first in every line.")
 	b, err := setUp(ctx, s, out)

@@ -114,11 +114,15 @@ func (s *side) id(ctx context.Context) (string, error) {
 	return string(st.Self.ID), nil
 }
 
-// routeChange is how long the change that do makes takes until the kernel routes dst to the tailnet, or no longer does.
-func (s *side) routeChange(ctx context.Context, dst netip.Prefix, want bool, do func() error) (time.Duration, error) {
+// routeChange is how long the change that do makes takes until the kernel routes dst to the tailnet, or no longer
+// does. With there, a route that is there already counts as one that came.
+func (s *side) routeChange(ctx context.Context, dst netip.Prefix, want, there bool, do func() error) (time.Duration, error) {
 	updates, done := make(chan netlink.RouteUpdate, 64), make(chan struct{})
 	defer close(done)
-	if err := s.host.Do(func() error { return netlink.RouteSubscribe(updates, done) }); err != nil {
+	err := s.host.Do(func() error {
+		return netlink.RouteSubscribeWithOptions(updates, done, netlink.RouteSubscribeOptions{ListExisting: there})
+	})
+	if err != nil {
 		return 0, fmt.Errorf("follow routes of %s: %w", s.name, err)
 	}
 	kind := uint16(unix.RTM_DELROUTE)

@@ -174,10 +174,15 @@ func (b *bench) move(ctx context.Context, s *side, t transferKind, n int64) (tim
 // reload takes the subnet router's routes off and on again by the configuration file. It ends
 // when the kernel's routing table shows it, which is the one thing that both sides do.
 func (b *bench) reload(ctx context.Context, s *side) (figures, error) {
+	change := func(on, there bool) (time.Duration, error) {
+		return s.routeChange(ctx, rig.SubnetV4, on, there, func() error { return s.acceptRoutes(ctx, on) })
+	}
+	if _, err := change(true, true); err != nil { // a start may have been a moment ago
+		return nil, err
+	}
 	var ms []float64
 	for i := range reloads {
-		on := i%2 == 1
-		took, err := s.routeChange(ctx, rig.SubnetV4, on, func() error { return s.acceptRoutes(ctx, on) })
+		took, err := change(i%2 == 1, false)
 		if err != nil {
 			return nil, err
 		}
