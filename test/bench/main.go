@@ -118,6 +118,9 @@ func run(ctx context.Context, args []string, out io.Writer) (ok bool, err error)
 	defer func() { err = errors.Join(err, b.close()) }()
 	picked := selected(s.only)
 	if err := b.run(ctx, picked); err != nil {
+		if ctx.Err() != nil {
+			err = errors.New("interrupted")
+		}
 		return false, err
 	}
 	lines, err := b.report(picked)
