@@ -105,7 +105,8 @@ func (h *Handle) ID() (ID, error) {
 
 // Do runs fn in the namespace and returns its error. fn runs on a goroutine and a
 // thread of its own; goroutines that fn starts are not in the namespace. The
-// thread is ended when it cannot return to where it came from.
+// thread is ended when it cannot return to where it came from. Where it is in the
+// namespace already it stays, and needs no CAP_SYS_ADMIN as setns(2) does: a gateway has none.
 func (h *Handle) Do(fn func() error) error {
 	// The error stands until fn has returned, and so also when fn ends its
 	// goroutine (runtime.Goexit, as testing's FailNow does).
@@ -120,19 +121,29 @@ func (h *Handle) Do(fn func() error) error {
 			err = herr
 			return
 		}
+		there := h.is(home)
 		defer func() {
 			// A goroutine that ends while locked takes its thread with it.
-			if unix.Setns(home.fd, unix.CLONE_NEWNET) == nil {
+			if there || unix.Setns(home.fd, unix.CLONE_NEWNET) == nil {
 				runtime.UnlockOSThread()
 			}
 			err = errors.Join(err, home.Close())
 		}()
-		if serr := unix.Setns(h.fd, unix.CLONE_NEWNET); serr != nil {
-			err = fmt.Errorf("enter network namespace: %w", serr)
-			return
+		if !there {
+			if serr := unix.Setns(h.fd, unix.CLONE_NEWNET); serr != nil {
+				err = fmt.Errorf("enter network namespace: %w", serr)
+				return
+			}
 		}
 		err = fn()
 	}()
 	<-done
 	return err
+}
+
+// is reports whether both are one namespace.
+func (h *Handle) is(other *Handle) bool {
+	a, aerr := h.ID()
+	b, berr := other.ID()
+	return aerr == nil && berr == nil && a == b
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -200,5 +201,53 @@ func TestCloseTwice(t *testing.T) {
 	}
 	if err := h.Do(func() error { return nil }); err == nil {
 		t.Error("Do on a closed handle gives no error")
+	}
+}
+
+// TestDoUnprivileged: a gateway has no CAP_SYS_ADMIN, and its own namespace is the only one that it works in. A
+// process of its own has none here.
+func TestDoUnprivileged(t *testing.T) {
+	const child = "TAILGATE_TEST_UNPRIVILEGED"
+	if other := os.Getenv(child); other != "" {
+		h, err := netns.Current()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		ran := false
+		if err := h.Do(func() error { ran = true; return nil }); err != nil || !ran {
+			t.Errorf("its own namespace: ran %v, %v", ran, err)
+		}
+		elsewhere, err := netns.Open(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer elsewhere.Close()
+		if err := elsewhere.Do(func() error { return nil }); !errors.Is(err, unix.EPERM) {
+			t.Errorf("another namespace: %v, want %v; this process has more privileges than the test is about", err, unix.EPERM)
+		}
+		return
+	}
+	h := nstest.New(t)
+	errs := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with what it lost
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_ADMIN, 0, 0, 0); err != nil {
+			errs <- err
+			return
+		}
+		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestDoUnprivileged$", "-test.v")
+		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=/proc/%d/fd/%d", child, os.Getpid(), h.FD()))
+		out, err := cmd.CombinedOutput()
+		if err == nil && !strings.Contains(string(out), "PASS: TestDoUnprivileged") {
+			err = errors.New("the test did not run")
+		}
+		if err != nil {
+			err = fmt.Errorf("%w\n%s", err, out)
+		}
+		errs <- err
+	}()
+	if err := <-errs; err != nil {
+		t.Error(err)
 	}
 }

@@ -8,12 +8,14 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/rajsinghtech/tailgate/internal/netns"
 )
 
 // Conn works on the nftables of one network namespace, which it keeps
 // alive until it is closed. Its methods may be called from several goroutines.
 type Conn struct {
-	fd int
+	ns *netns.Handle
 
 	mu sync.Mutex // held from observing to having applied
 }
@@ -27,14 +29,18 @@ func Open(netnsFD int) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("duplicate descriptor %d of a network namespace: %w", netnsFD, err)
 	}
-	c := &Conn{fd: fd}
-	nl, err := c.dial()
+	ns, err := netns.FromFD(fd)
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
+	c := &Conn{ns: ns}
+	nl, err := c.dial()
+	if err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
 	defer func() { _ = nl.Close() }()
 	if _, err := (reader{nl: nl}).generation(); err != nil {
-		return nil, errors.Join(err, unix.Close(fd))
+		return nil, errors.Join(err, ns.Close())
 	}
 	return c, nil
 }
@@ -43,21 +49,17 @@ func Open(netnsFD int) (*Conn, error) {
 func (c *Conn) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.fd < 0 {
-		return nil
-	}
-	fd := c.fd
-	c.fd = -1
-	if err := unix.Close(fd); err != nil {
-		return fmt.Errorf("close a network namespace: %w", err)
-	}
-	return nil
+	return c.ns.Close()
 }
 
 // dial opens a socket for one piece of work: after an error nothing stale is
 // left in it for the next.
 func (c *Conn) dial() (*netlink.Conn, error) {
-	nl, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: c.fd})
+	var nl *netlink.Conn
+	err := c.ns.Do(func() (err error) { // and not Config.NetNS, which asks for CAP_SYS_ADMIN where there is no need
+		nl, err = netlink.Dial(unix.NETLINK_NETFILTER, nil)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open a netfilter socket in a network namespace: %w", err)
 	}

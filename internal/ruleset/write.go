@@ -30,7 +30,7 @@ type batch struct {
 }
 
 func (c *Conn) batch(table string) (*batch, error) {
-	conn, err := nftables.New(nftables.WithNetNSFd(c.fd), nftables.WithSockOptions(func(nl *netlink.Conn) error {
+	conn, err := nftables.New(nftables.WithSockOptions(func(nl *netlink.Conn) error {
 		if err := nl.SetWriteBuffer(sendBuffer); err != nil {
 			return err
 		}
@@ -57,7 +57,7 @@ func (c *Conn) replace(want Table) error {
 			return fmt.Errorf("chain %s: %w", chain.Name, err)
 		}
 	}
-	return b.conn.Flush()
+	return c.ns.Do(b.conn.Flush) // which opens the socket
 }
 
 func (c *Conn) remove(name string) error {
@@ -66,7 +66,7 @@ func (c *Conn) remove(name string) error {
 		return err
 	}
 	b.conn.DelTable(b.table)
-	return b.conn.Flush()
+	return c.ns.Do(b.conn.Flush) // which opens the socket
 }
 
 func (b *batch) addChain(c Chain) error {
