@@ -1,0 +1,177 @@
+package cnirpc
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// serve answers each connection at a new socket with answer, and returns the socket's path.
+func serve(t *testing.T, answer func(net.Conn)) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "s.sock")
+	ln, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				answer(conn)
+			}()
+		}
+	}()
+	return socket
+}
+
+func TestCall(t *testing.T) {
+	requests := make(chan Request, 1)
+	replies := map[Verb]Reply{
+		Add:   {Version: Version, Member: true},
+		Check: {Version: Version, Member: true, Error: &Error{Kind: Missing, Message: "route 100.64.0.0/10 is gone"}},
+	}
+	socket := serve(t, func(conn net.Conn) {
+		q, err := ReadRequest(conn)
+		if err != nil {
+			t.Error(err)
+		}
+		requests <- q
+		if err := WriteReply(conn, replies[q.Verb]); err != nil {
+			t.Error(err)
+		}
+	})
+	for verb, want := range replies {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		got, err := Call(ctx, socket, Request{Verb: verb, Network: "n"})
+		cancel()
+		if want.Error == nil && err != nil || want.Error != nil && KindOf(err) != want.Error.Kind {
+			t.Errorf("%s: error %v, want %v", verb, err, want.Error)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", verb, diff)
+		}
+		q := <-requests
+		// A tenth of two seconds is kept back, and some has passed.
+		if q.TimeoutMillis < 1000 || q.TimeoutMillis > 1800 {
+			t.Errorf("the agent was given %d ms of 2000", q.TimeoutMillis)
+		}
+		q.TimeoutMillis = 0
+		if diff := cmp.Diff(Request{Version: Version, Verb: verb, Network: "n"}, q); diff != "" {
+			t.Errorf("%s: request (-want +got):\n%s", verb, diff)
+		}
+	}
+}
+
+func TestAgentAway(t *testing.T) {
+	dir := t.TempDir()
+	stale := filepath.Join(dir, "stale.sock")
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: stale})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, socket := range []string{filepath.Join(dir, "absent.sock"), stale, file} {
+		if _, err := Call(t.Context(), socket, Request{Verb: Add}); !errors.Is(err, ErrAway) {
+			t.Errorf("%s: error %v, want %v", filepath.Base(socket), err, ErrAway)
+		}
+	}
+}
+
+// A queue that is full, of an agent that does not accept, must not hold a pod for longer than ConnectTimeout; of one
+// that does, it must not turn the pod away.
+func TestQueueFull(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s.sock")
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: socket}); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Listen(fd, 0); err != nil {
+		t.Fatal(err)
+	}
+	var d net.Dialer
+	queued, err := d.DialContext(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer queued.Close()
+
+	start := time.Now()
+	_, err = Call(t.Context(), socket, Request{Verb: Add})
+	if took := time.Since(start); !errors.Is(err, ErrAway) || took < ConnectTimeout {
+		t.Errorf("error %v after %v, want %v after %v", err, took, ErrAway, ConnectTimeout)
+	}
+
+	go func() {
+		for range 2 { // the one in the queue, and then ours
+			conn, _, err := syscall.Accept(fd)
+			if err != nil {
+				return
+			}
+			f := os.NewFile(uintptr(conn), "conn")
+			_ = WriteReply(f, Reply{Member: true})
+			defer f.Close()
+		}
+	}()
+	if reply, err := Call(t.Context(), socket, Request{Verb: Add}); err != nil || !reply.Member {
+		t.Errorf("reply %+v, error %v", reply, err)
+	}
+}
+
+func TestAgentSaysNothing(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		answer func(net.Conn)
+		want   error
+	}{
+		{"closes", func(net.Conn) {}, nil},
+		{"half a reply", func(c net.Conn) { _, _ = c.Write([]byte(`{"member":`)) }, nil},
+		{"hangs", func(c net.Conn) { _, _ = c.Read(make([]byte, 1)); <-t.Context().Done() }, context.DeadlineExceeded},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			socket := serve(t, tt.answer)
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			reply, err := Call(ctx, socket, Request{Verb: Add})
+			if err == nil || KindOf(err) != "" || errors.Is(err, ErrAway) || tt.want != nil && !errors.Is(err, tt.want) {
+				t.Errorf("error %v", err)
+			}
+			if diff := cmp.Diff(Reply{}, reply); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestCallCancelled(t *testing.T) {
+	asked := make(chan struct{})
+	socket := serve(t, func(c net.Conn) { _, _ = ReadRequest(c); close(asked); <-t.Context().Done() })
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
+	if _, err := Call(ctx, socket, Request{Verb: Add}); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want %v", err, context.Canceled)
+	}
+}
