@@ -62,14 +62,14 @@ func main() {
 
 // settings are the command line.
 type settings struct {
-	config, stateDir, socketDir, tun string
-	port                             uint
-	txQueueLen                       int
-	addr, debugAddr                  string
-	resolvers, clusterDomain         string
-	logFormat                        string
-	logLevel                         slog.Level
-	flowLogs, version                bool
+	config, stateDir, socketDir, tun   string
+	port                               uint
+	txQueueLen                         int
+	addr, debugAddr                    string
+	hostname, resolvers, clusterDomain string
+	logFormat                          string
+	logLevel                           slog.Level
+	flowLogs, version                  bool
 }
 
 func parse(args []string) (settings, error) {
@@ -84,6 +84,7 @@ func parse(args []string) (settings, error) {
 	fs.IntVar(&s.txQueueLen, "txqueuelen", 0, "transmit queue of the tunnel device in `packets`; 0 leaves the kernel's default")
 	fs.StringVar(&s.addr, "addr", ":9002", "`address` of /healthz, /readyz and /metrics; empty: none")
 	fs.StringVar(&s.debugAddr, "debug-addr", "127.0.0.1:9001", "loopback `address` of /debug/ and all of the above; empty: none")
+	fs.StringVar(&s.hostname, "hostname", "", "`name` in the tailnet when the configuration has no Hostname; what no DNS label has becomes a hyphen,\nand what is too long ends in a hash. Empty: the machine's name")
 	fs.StringVar(&s.resolvers, "resolvers", "", "cluster resolvers as a comma-separated `list` of addresses, for names that the tailnet says nothing of;\nempty: the nameservers in /etc/resolv.conf")
 	fs.StringVar(&s.clusterDomain, "cluster-domain", "cluster.local", "comma-separated `list` of domains that only the cluster's resolvers know")
 	fs.StringVar(&s.logFormat, "log-format", "text", "`format` of the log on stderr: text or json")
@@ -96,6 +97,9 @@ func parse(args []string) (settings, error) {
 	}
 	if s.port == 0 || s.port > 65535 {
 		return s, fmt.Errorf("--port %d is not a fixed UDP port; write one from 1 to 65535", s.port)
+	}
+	if s.hostname != "" && node.HostLabel(s.hostname) == "" {
+		return s, fmt.Errorf("--hostname %q has no letter and no digit to make a name of; write one such as payments-node-1", s.hostname)
 	}
 	if s.debugAddr != "" && !loopback(s.debugAddr) {
 		return s, fmt.Errorf("--debug-addr %q is not on loopback; its pages are for whoever is on the node, so write 127.0.0.1:PORT or [::1]:PORT", s.debugAddr)
@@ -149,7 +153,7 @@ func run(ctx context.Context, args []string) error {
 	defer plane.Close()
 	n := node.New(node.Options{
 		Config: s.config, StateDir: s.stateDir, SocketDir: s.socketDir, TUN: s.tun, Port: uint16(s.port),
-		Resolvers: resolvers, ClusterDomains: domains, Dataplane: plane, Version: cli.Version(), Logger: log,
+		Hostname: s.hostname, Resolvers: resolvers, ClusterDomains: domains, Dataplane: plane, Version: cli.Version(), Logger: log,
 	})
 	pages := debug.New(debug.Options{Node: n, Dataplane: plane, Version: cli.Version()})
 

@@ -157,7 +157,7 @@ func (d *Dataplane) Set(g topology.Gateway) error {
 	return err
 }
 
-// reconcile is observe, diff, apply. The caller holds d.apply.
+// reconcile is observe, diff, apply; changed is whether it did what was to be done. The caller holds d.apply.
 func (d *Dataplane) reconcile() (changed bool, err error) {
 	d.mu.Lock()
 	g := d.intent
@@ -180,6 +180,9 @@ func (d *Dataplane) reconcile() (changed bool, err error) {
 		d.log.Error("kernel not as wanted", "err", err)
 	}
 	d.status.Err = err
+	if err != nil {
+		return false, err
+	}
 	changed = filtered || !plan.Empty()
 	if changed {
 		d.status.LastApply = time.Now()
@@ -191,7 +194,7 @@ func (d *Dataplane) reconcile() (changed bool, err error) {
 	for _, op := range plan {
 		d.status.Applied[opName(op)]++
 	}
-	return changed, err
+	return changed, nil
 }
 
 func (d *Dataplane) plan(g topology.Gateway) (netstate.Plan, error) {
@@ -208,6 +211,10 @@ func opName(op netstate.Op) string { return reflect.TypeOf(op).Name() }
 // minInterval bounds how often notifications make us look, for a node on which
 // members come and go by the hundred: each brings a few of them.
 const minInterval = 100 * time.Millisecond
+
+// retryInterval is how soon we look again while the kernel is not as wanted: what was in the way may go without
+// a notification, as when the agent writes the sysctls that a gateway cannot.
+const retryInterval = time.Second
 
 // Run heals what others change until ctx ends, then nil.
 func (d *Dataplane) Run(ctx context.Context) error {
@@ -227,10 +234,21 @@ func (d *Dataplane) Run(ctx context.Context) error {
 // follow heals now, for what happened before the subscription, and at each wake-up until
 // the channel closes.
 func (d *Dataplane) follow(ctx context.Context, changed <-chan struct{}) {
-	pause := time.NewTimer(minInterval)
+	pause, retry := time.NewTimer(minInterval), time.NewTicker(retryInterval)
 	defer pause.Stop()
+	defer retry.Stop()
 	d.heal()
-	for range changed {
+	for {
+		select {
+		case _, open := <-changed:
+			if !open {
+				return
+			}
+		case <-retry.C:
+			if d.Status().Err == nil {
+				continue
+			}
+		}
 		d.heal()
 		pause.Reset(minInterval)
 		select {

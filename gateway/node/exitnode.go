@@ -25,9 +25,10 @@ type rememberedExit struct {
 	StableID tailcfg.StableNodeID `json:"stableID"`
 }
 
-// prefsFor returns all preferences of cfg, the exit node among them.
+// prefsFor returns all preferences of cfg, the exit node and a name among them.
 func (n *Node) prefsFor(cfg *config.Config) ipn.MaskedPrefs {
 	edits := cfg.Prefs
+	addHostname(&edits, n.o.Hostname)
 	r := n.resolveExitNode(cfg.ExitNode)
 	addExit(&edits, r)
 	n.setExit(r)

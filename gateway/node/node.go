@@ -38,6 +38,9 @@ type Options struct {
 	// Port is the UDP port of WireGuard; 0 is 41641, Tailscale's own. Never random: peers keep sending to
 	// it while the process is away.
 	Port uint16
+	// Hostname is what the node is called when the configuration names it nothing; made a DNS label as by
+	// [HostLabel]. "": the machine's name.
+	Hostname string
 	// Resolvers are the cluster's resolvers, for names that the tailnet says nothing of; none: such
 	// names do not resolve.
 	Resolvers []netip.Addr
