@@ -27,7 +27,7 @@ type fault struct {
 }
 
 func (d *demo) faults() ([]fault, error) {
-	good, err := json.Marshal(ipn.ConfigVAlpha{Version: "alpha0", Hostname: new("gateway"), ExitNode: new("exit-b")})
+	good, err := json.Marshal(ipn.ConfigVAlpha{Version: "alpha0", Hostname: new("gateway"), ExitNode: new(string(rig.ExitB))})
 	if err != nil {
 		return nil, err
 	}
@@ -60,11 +60,11 @@ func (d *demo) bad(ctx context.Context) error {
 		d.faulty(ctx, f, good)
 	}
 	d.check(ctx, line{"member", "peer", "TCP", 4, "the last good configuration is in force"}, quick, func(ctx context.Context) (string, error) {
-		return "and exit-a is used", errors.Join(rig.Echo(ctx, d.member.Host, "tcp", d.rig.Nodes[rig.Plain].Tail4),
+		return "and the exit node is used", errors.Join(rig.Echo(ctx, d.member.Host, "tcp", d.rig.Nodes[rig.Plain].Tail4),
 			d.seenFrom(ctx, d.exitMember.Host, 4, d.rig.Nodes[rig.ExitA].Host))
 	})
 	d.check(ctx, line{"demo", "gateway", "file", 0, "a good file again"}, quick, func(ctx context.Context) (string, error) {
-		_, took, err := d.gw.Apply(ctx, func() (string, error) { return d.gw.WriteConfig(useExit("exit-a")) })
+		_, took, err := d.gw.Apply(ctx, func() (string, error) { return d.gw.WriteConfig(useExit(string(rig.ExitA))) })
 		return fmt.Sprintf("applied %v after the file changed", short(took)), err
 	})
 	d.unknownExit(ctx)

@@ -101,7 +101,7 @@ func (d *demo) populate(ctx context.Context, out io.Writer) (err error) {
 	if err := d.join(); err != nil {
 		return err
 	}
-	if _, err := d.gw.WriteConfig(useExit("exit-a")); err != nil {
+	if _, err := d.gw.WriteConfig(useExit(string(rig.ExitA))); err != nil {
 		return err
 	}
 	start := time.Now()
@@ -143,7 +143,7 @@ func (d *demo) reset(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, slow)
 	defer cancel()
 	d.rig.Tailnet.Thaw()
-	hash, err := d.gw.WriteConfig(useExit("exit-a"))
+	hash, err := d.gw.WriteConfig(useExit(string(rig.ExitA)))
 	if err != nil {
 		return err
 	}

@@ -77,13 +77,13 @@ func (d *demo) edits() []edit {
 	return []edit{
 		{what: "acceptRoutes off", edit: func(c *ipn.ConfigVAlpha) { c.AcceptRoutes = opt.NewBool(false) }},
 		{what: "acceptRoutes on", routes: true},
-		{what: "exit-a by name", edit: useExit("exit-a"), exit: a, routes: true},
-		{what: "exit-b by StableNodeID", edit: useExit(b.ID), exit: b, routes: true},
-		{what: "exit-a by v4 address", edit: useExit(a.Tail4.String()), exit: a, routes: true},
-		{what: "exit-b by v6 address", edit: useExit(b.Tail6.String()), exit: b, routes: true},
-		{what: "exit-a by its full name", edit: useExit("exit-a." + d.rig.Tailnet.Domain()), exit: a, routes: true},
+		{what: "exit-fra1 by name", edit: useExit(string(rig.ExitA)), exit: a, routes: true},
+		{what: "exit-ams1 by StableNodeID", edit: useExit(b.ID), exit: b, routes: true},
+		{what: "exit-fra1 by v4 address", edit: useExit(a.Tail4.String()), exit: a, routes: true},
+		{what: "exit-ams1 by v6 address", edit: useExit(b.Tail6.String()), exit: b, routes: true},
+		{what: "exit-fra1 by its full name", edit: useExit(string(rig.ExitA) + "." + d.rig.Tailnet.Domain()), exit: a, routes: true},
 		{what: "auto:any", edit: useExit("auto:any"), auto: true, routes: true},
-		{what: "exit-b by name", edit: useExit("exit-b"), exit: b, routes: true},
+		{what: "exit-ams1 by name", edit: useExit(string(rig.ExitB)), exit: b, routes: true},
 		{what: "exit node removed", routes: true},
 	}
 }

@@ -18,7 +18,7 @@
 //	├── peer           plain node, and a nameserver on the tailnet
 //	├── router         subnet router
 //	│   └── backend        10.20.0.10, fd20:20::10
-//	├── exit-a, exit-b exit nodes
+//	├── exit-fra1, exit-ams1    exit nodes
 //	├── via            4via6 router, site 7
 //	│   └── via-backend    10.30.0.10
 //	├── connector      app connector

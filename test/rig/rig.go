@@ -33,8 +33,8 @@ type Role string
 const (
 	Plain        Role = "peer"
 	SubnetRouter Role = "router"
-	ExitA        Role = "exit-a"
-	ExitB        Role = "exit-b"
+	ExitA        Role = "exit-fra1"
+	ExitB        Role = "exit-ams1"
 	ViaRouter    Role = "via"
 	AppConnector Role = "connector"
 )
@@ -62,6 +62,10 @@ type Options struct {
 	Roles []Role
 	// Binary is the gateway's; "": built by the Taskfile, as it ships.
 	Binary string
+	// Domain is the MagicDNS domain. "": the tailnet's default.
+	Domain string
+	// ControlV6 puts the control plane on the IPv6 underlay, for nodes that have no IPv4.
+	ControlV6 bool
 	// Verbose lets peers and gateways log what the engine says.
 	Verbose bool
 	// Logf receives what the control plane has to say; nil discards it.
@@ -138,9 +142,13 @@ func New(ctx context.Context, o Options) (_ *Rig, err error) {
 	if r.World, err = world.New(context.WithoutCancel(ctx), o.Prefix); err != nil {
 		return nil, fmt.Errorf("make network: %w", err)
 	}
-	core := r.World.Core
+	core, control := r.World.Core, 4
+	if o.ControlV6 {
+		control = 6
+	}
 	r.Tailnet, err = tailnet.Start(context.WithoutCancel(ctx), tailnet.Options{
-		Addr: core.V4, Listen: core.Listen, ListenPacket: core.ListenPacket, AutoApprove: true, Logf: o.Logf,
+		Addr: pick(control, core.V4, core.V6), Domain: o.Domain,
+		Listen: core.Listen, ListenPacket: core.ListenPacket, AutoApprove: true, Logf: o.Logf,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start tailnet: %w", err)
