@@ -40,6 +40,7 @@ func (t *Tailnet) apiHandler() http.Handler {
 	handle("GET "+tailnet+"/devices", "devices:core:read", t.listDevices)
 	handle("GET /api/v2/device/{device}", "devices:core:read", t.getDevice)
 	handle("DELETE /api/v2/device/{device}", "devices:core", t.deleteDevice)
+	handle("POST /api/v2/device/{device}/tags", "devices:core", t.postTags)
 	handle("GET /api/v2/device/{device}/routes", "devices:routes:read", t.getRoutes)
 	handle("POST /api/v2/device/{device}/routes", "devices:routes", t.postRoutes)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { reply(w, nil, notFound("not found")) })
@@ -93,6 +94,13 @@ type Fault struct {
 	RetryAfter time.Duration
 	// Message is the error's text; "": the status's own.
 	Message string
+	// Body is sent as it is, instead of a message in JSON, as by something that is not the API; Code may
+	// be 200 then.
+	Body string
+	// ContentType is the body's; "": application/json.
+	ContentType string
+	// Cut breaks the connection off before the answer's end.
+	Cut bool
 }
 
 // Fail makes matching API requests fail. The first fault that matches counts.
@@ -143,16 +151,38 @@ func (t *Tailnet) withFaults(h http.Handler) http.Handler {
 			_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxRequest))
 			hang(r.Context())
 		default:
-			if f.RetryAfter > 0 {
-				w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter/time.Second)))
-			}
-			msg := f.Message
-			if msg == "" {
-				msg = strings.ToLower(http.StatusText(f.Code))
-			}
-			reply(w, nil, &apiError{f.Code, msg})
+			f.answer(w)
 		}
 	})
+}
+
+// answer is that of a fault that has one.
+func (f *Fault) answer(w http.ResponseWriter) {
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(f.RetryAfter/time.Second)))
+	}
+	kind, body := f.ContentType, f.Body
+	if kind == "" {
+		kind = "application/json"
+	}
+	if body == "" {
+		msg := f.Message
+		if msg == "" {
+			msg = strings.ToLower(http.StatusText(f.Code))
+		}
+		b, _ := json.Marshal(map[string]string{"message": msg}) // strings cannot fail to encode
+		body = string(b)
+	}
+	w.Header().Set("Content-Type", kind)
+	if f.Cut {
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)+1))
+	}
+	w.WriteHeader(f.Code)
+	_, _ = io.WriteString(w, body) // the client went away
+	if f.Cut {
+		_ = http.NewResponseController(w).Flush() // so that the client sees the beginning
+		panic(http.ErrAbortHandler)
+	}
 }
 
 // hang waits for the client to give up and then drops the connection.

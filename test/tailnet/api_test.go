@@ -3,6 +3,7 @@ package tailnet_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -275,5 +276,94 @@ func fail(t *testing.T, tn *tailnet.Tailnet, f tailnet.Fault) {
 	t.Helper()
 	if err := tn.Fail(f); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAPIDeviceTags(t *testing.T) {
+	tn := startLocal(t)
+	ctx := t.Context()
+	own := tailnet.OAuthOptions{Tags: []string{"tag:operator"}, Owns: []string{"tag:x", "tag:y"}}
+	c := apiClient(t, tn, tn.CreateOAuthClient(own))
+	own.Scopes = []string{"devices:core:read", "auth_keys"}
+	reader := apiClient(t, tn, tn.CreateOAuthClient(own))
+	login(t, tn, "n1", tn.CreateKey(tailnet.KeyOptions{Tags: []string{"tag:x"}}).Secret)
+	before, _ := tn.Node("n1")
+	id := string(before.StableID)
+	for _, tt := range []struct {
+		c    *tsapi.Client
+		id   string
+		tags []string
+		want string   // error
+		then []string // tags of the node
+	}{
+		{c, id, []string{"tag:y", "tag:x", "tag:y"}, "", []string{"tag:x", "tag:y"}},
+		{c, id, []string{"tag:y", "tag:other"}, "requested tags [tag:y tag:other] are invalid or not permitted (400)", []string{"tag:x", "tag:y"}},
+		{c, id, nil, "requested tags [] are invalid or not permitted (400)", []string{"tag:x", "tag:y"}},
+		{reader, id, []string{"tag:x"}, "calling actor does not have enough permissions to perform this function (403)", []string{"tag:x", "tag:y"}},
+		{c, "nNobodyCNTRL", []string{"tag:x"}, "no manageable device matching ID found (404)", []string{"tag:x", "tag:y"}},
+		{c, id, []string{"tag:operator"}, "", []string{"tag:operator"}},
+	} {
+		got := ""
+		if err := tt.c.Devices().SetTags(ctx, tt.id, tt.tags); err != nil {
+			got = err.Error()
+		}
+		n, _ := tn.Node("n1")
+		if diff := cmp.Diff(tt.then, n.Tags); diff != "" || got != tt.want {
+			t.Errorf("tags %q by the API: %q, want %q; the node's (-want +got):\n%s", tt.tags, got, tt.want, diff)
+		}
+	}
+	if d, err := c.Devices().Get(ctx, id); err != nil || !slices.Equal(d.Tags, []string{"tag:operator"}) {
+		t.Errorf("the device has the tags %q (%v)", d.Tags, err)
+	}
+	after, _ := tn.Node("n1")
+	if after.NodeKey != before.NodeKey || !after.Online {
+		t.Errorf("with other tags the node has key %v and is online: %v; before %v", after.NodeKey, after.Online, before.NodeKey)
+	}
+}
+
+func TestAPIClientDeleted(t *testing.T) {
+	tn := startLocal(t)
+	first, second := tn.CreateOAuthClient(tailnet.OAuthOptions{}), tn.CreateOAuthClient(tailnet.OAuthOptions{})
+	c, other := apiClient(t, tn, first), apiClient(t, tn, second)
+	list := func(c *tsapi.Client) error { _, err := c.Devices().List(t.Context()); return err }
+	if err := errors.Join(list(c), list(other)); err != nil {
+		t.Fatal(err)
+	}
+	if !tn.DeleteOAuthClient(first.ID) || tn.DeleteOAuthClient(first.ID) {
+		t.Error("a client is not deleted exactly once")
+	}
+	if err := list(c); status(err) != http.StatusUnauthorized {
+		t.Errorf("with the token of a deleted client: %v", err)
+	}
+	if err := list(apiClient(t, tn, first)); err == nil || !strings.Contains(err.Error(), "API token invalid") {
+		t.Errorf("a new token for a deleted client: %v", err)
+	}
+	if err := list(other); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+}
+
+func TestAPIFaultyBodies(t *testing.T) {
+	tn := startLocal(t)
+	get := func() (int, string, string, error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, tn.APIURL()+"/api/v2/device/1", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		b, err := io.ReadAll(res.Body)
+		return res.StatusCode, res.Header.Get("Content-Type"), string(b), err
+	}
+	fail(t, tn, tailnet.Fault{Code: 200, Body: "<html>", ContentType: "text/html", Times: 1})
+	if code, kind, body, err := get(); code != 200 || kind != "text/html" || body != "<html>" || err != nil {
+		t.Errorf("page: %d %q %q %v", code, kind, body, err)
+	}
+	fail(t, tn, tailnet.Fault{Code: 200, Body: `{"id"`, Cut: true, Times: 1})
+	if code, kind, body, err := get(); code != 200 || kind != "application/json" || body != `{"id"` || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("cut off: %d %q %q %v", code, kind, body, err)
 	}
 }

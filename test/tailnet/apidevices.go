@@ -129,6 +129,27 @@ func (t *Tailnet) deleteDevice(_ *token, r *http.Request) (any, *apiError) {
 	return nil, nil
 }
 
+// postTags replaces a device's tags, if the client may give them.
+func (t *Tailnet) postTags(tok *token, r *http.Request) (any, *apiError) {
+	n, err := t.deviceOf(r)
+	if err != nil {
+		return nil, err
+	}
+	var req struct {
+		Tags []string `json:"tags"`
+	}
+	if err := readJSON(r, &req); err != nil {
+		return nil, err
+	}
+	if !tok.client.mayTag(req.Tags) {
+		return nil, tagsRefused(req.Tags)
+	}
+	if !t.SetTags(n.StableID, req.Tags...) {
+		return nil, notFound("no manageable device matching ID found")
+	}
+	return nil, nil
+}
+
 type routesJSON struct {
 	Advertised []netip.Prefix `json:"advertisedRoutes"`
 	Enabled    []netip.Prefix `json:"enabledRoutes"`

@@ -102,7 +102,7 @@ func (t *Tailnet) postKey(tok *token, r *http.Request) (any, *apiError) {
 	case req.ExpirySeconds < 0 || req.ExpirySeconds > int64(defaultKeyExpiry/time.Second):
 		return nil, &apiError{http.StatusBadRequest, "expirySeconds must be between 0 and 7776000"}
 	case !tok.client.mayTag(create.Tags):
-		return nil, &apiError{http.StatusBadRequest, fmt.Sprintf("requested tags %v are invalid or not permitted", create.Tags)}
+		return nil, tagsRefused(create.Tags)
 	}
 	k := t.CreateKey(KeyOptions{
 		Tags: create.Tags, Reusable: create.Reusable, Preauthorized: create.Preauthorized, Ephemeral: create.Ephemeral,

@@ -6,7 +6,7 @@
 // tell: several auth keys with tags, limits and the real refusals; route approval
 // with one primary router a prefix; a packet filter compiled for each node, peers pruned
 // to those that may talk; changes sent as deltas on the open map stream; deleted nodes
-// answered with 404, expired ones sent back to log in. Beyond that it fails
+// answered with 404, expired ones sent back to log in, tags changed while they run. Beyond that it fails
 // on demand: frozen, refusing, or with scripted API faults.
 //
 // The control plane is its own small Noise server (ts2021) and not Tailscale's

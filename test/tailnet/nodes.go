@@ -140,6 +140,21 @@ func (t *Tailnet) ExpireNode(id tailcfg.StableNodeID) bool {
 	return true
 }
 
+// SetTags makes exactly these the tags of the node and reports whether there was one. All nodes are
+// told at once, the node itself too; its key, addresses and connections stay. Its next login by
+// auth key gives it that key's tags again.
+func (t *Tailnet) SetTags(id tailcfg.StableNodeID, tags ...string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.byStableLocked(id)
+	if n == nil {
+		return false
+	}
+	n.tags = slices.Compact(slices.Sorted(slices.Values(tags)))
+	t.changedLocked()
+	return true
+}
+
 // ApproveRoutes makes exactly these the approved routes of the node with that
 // name: subnets, 0.0.0.0/0 and ::/0 for an exit node, 4via6 prefixes.
 // They need not be advertised yet.

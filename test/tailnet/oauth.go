@@ -2,6 +2,8 @@ package tailnet
 
 import (
 	"crypto/rand"
+	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -64,6 +66,20 @@ func (t *Tailnet) CreateOAuthClient(o OAuthOptions) OAuthClient {
 	c.Secret = "tskey-client-" + c.ID + "-" + rand.Text()
 	t.clients = append(t.clients, c)
 	return c.OAuthClient
+}
+
+// DeleteOAuthClient ends a credential, and with it the access tokens that it got, and reports whether
+// there was one. Auth keys that it made stay.
+func (t *Tailnet) DeleteOAuthClient(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i := slices.IndexFunc(t.clients, func(c *oauthClient) bool { return c.ID == id })
+	if i < 0 {
+		return false
+	}
+	maps.DeleteFunc(t.tokens, func(_ string, k *token) bool { return k.client == t.clients[i] })
+	t.clients = slices.Delete(slices.Clone(t.clients), i, i+1)
+	return true
 }
 
 // ExpireTokens ends all access tokens given out so far; clients may ask for new ones.
@@ -129,13 +145,19 @@ func (t *Tailnet) bearer(r *http.Request) *token {
 	return tok
 }
 
-// mayTag reports whether the client may make keys with these tags.
+// mayTag reports whether the client may give these tags to keys and devices.
 func (c *oauthClient) mayTag(tags []string) bool {
 	if len(tags) == 0 {
-		return false // a key of a client belongs to nobody else
+		return false // what a client makes belongs to nobody else
 	}
 	if slices.Equal(slices.Sorted(slices.Values(tags)), c.Tags) {
 		return true
 	}
 	return !slices.ContainsFunc(tags, func(tag string) bool { return !slices.Contains(c.Owns, tag) })
+}
+
+// tagsRefused is the answer to tags that a client may not give, in the real one's words
+// (tailscale/tailscale#15456).
+func tagsRefused(tags []string) *apiError {
+	return &apiError{http.StatusBadRequest, fmt.Sprintf("requested tags %v are invalid or not permitted", tags)}
 }

@@ -2,8 +2,18 @@ package tailnet_test
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"tailscale.com/client/local"
+	"tailscale.com/ipn/ipnstate"
+	"tailscale.com/types/key"
+	"tailscale.com/types/views"
 
 	"github.com/rajsinghtech/tailgate/test/tailnet"
 	"github.com/rajsinghtech/tailgate/test/tailnet/peer"
@@ -66,6 +76,60 @@ func TestPeersArePruned(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.until("a sees nobody", want())
+}
+
+// TestTagsChange gives a running node other tags: the policy holds for these at once, everybody is told, and
+// the node stays who it is.
+func TestTagsChange(t *testing.T) {
+	l := newLab(t, tailnet.Options{})
+	old := l.tn.CreateKey(tailnet.KeyOptions{Tags: []string{"tag:old"}})
+	own, self := socket(t)
+	theirs, watcher := socket(t)
+	a, pa := l.node("a", peer.Config{AuthKey: old.Secret, Socket: own})
+	_, pb := l.node("b", peer.Config{Socket: theirs})
+	if err := l.tn.SetGrants([]tailnet.Grant{
+		{Src: []string{"tag:old"}, Dst: []string{"b"}, IP: []string{"tcp:443", "tcp:80"}},
+		{Src: []string{"tag:new"}, Dst: []string{"b"}, IP: []string{"tcp:80"}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	l.until("the old tag's port answers", func(ctx context.Context) error {
+		c, err := a.Dial(ctx, "tcp", netip.AddrPortFrom(pb.V4, 443).String())
+		if err == nil {
+			_ = c.Close()
+		}
+		return err
+	})
+	before, _ := l.tn.Node("a")
+	if !l.tn.SetTags(before.StableID, "tag:new") || l.tn.SetTags("nNobodyCNTRL", "tag:new") {
+		t.Error("tags are not set for exactly the node that is there")
+	}
+	changed := time.Now()
+	told := func(lc *local.Client, tags func(*ipnstate.Status) *views.Slice[string]) func(context.Context) error {
+		return func(ctx context.Context) error {
+			st, err := lc.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if got := tags(st); got == nil || !slices.Equal(got.AsSlice(), []string{"tag:new"}) {
+				return fmt.Errorf("tags are %v", got)
+			}
+			return nil
+		}
+	}
+	l.until("a hears of its own tags", told(self, func(st *ipnstate.Status) *views.Slice[string] { return st.Self.Tags }))
+	l.until("b hears of them", told(watcher, func(st *ipnstate.Status) *views.Slice[string] {
+		return st.Peer[before.NodeKey].Tags
+	}))
+	if took := time.Since(changed); took > 5*time.Second {
+		t.Errorf("they heard after %v, perhaps of something else", took)
+	}
+	l.denied(a, netip.AddrPortFrom(pb.V4, 443))
+	l.allowed(a, pb.V4, pa.V4.String()+" via=b")
+	after, _ := l.tn.Node("a")
+	if diff := cmp.Diff([]any{before.StableID, before.NodeKey, before.Addresses}, []any{after.StableID, after.NodeKey, after.Addresses}, cmpopts.EquateComparable(netip.Addr{}, key.NodePublic{})); diff != "" {
+		t.Errorf("the node is another one now (-before +after):\n%s", diff)
+	}
 }
 
 func TestBadGrants(t *testing.T) {
