@@ -38,6 +38,9 @@ func (n *Node) watchBus(ctx context.Context) {
 		if m.ErrMessage != nil && n.bus.set(*m.ErrMessage) {
 			n.log.Error("the tailnet refused", "err", *m.ErrMessage)
 		}
+		if m.BrowseToURL != nil && *m.BrowseToURL != "" {
+			n.login.asked.Store(true)
+		}
 		if m.State != nil {
 			n.log.Info("backend", "state", m.State.String())
 		}

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"tailscale.com/ipn"
 )
@@ -16,6 +17,11 @@ type loginState struct {
 	fresh bool   // a key is being tried, or was
 	gone  bool   // the control plane said that it does not know the node
 	err   string // why there is no login: a sentence
+
+	// asked: the control plane wants somebody to log in. If the engine believes that it is logged in, the device was
+	// deleted while the gateway was away: the engine starts from the netmap that it kept, offers its node key,
+	// gets the address of a login page, and stays Running. Not under mu, which is held while the engine starts.
+	asked atomic.Bool
 }
 
 // notFound is in the error with which the engine's map poll ends, and is tried again for ever, when the
@@ -59,6 +65,7 @@ func (n *Node) loginIfNeeded(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	cfg, state := n.loader.Current(), n.b.State()
+	l.gone = l.gone || l.asked.Swap(false) && state >= ipn.Starting
 	switch {
 	case cfg == nil || !cfg.Prefs.WantRunning:
 		return
