@@ -1,0 +1,198 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
+	"github.com/rajsinghtech/tailgate/operator/render"
+	"github.com/rajsinghtech/tailgate/operator/tailnet"
+)
+
+var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+func TestDue(t *testing.T) {
+	good := render.AuthKey{Key: "tskey-auth-x", ID: "k1", Minted: noon, Expires: noon.Add(24 * time.Hour), Tags: []string{"tag:a"}, Client: "c"}
+	want := keyWant{tags: []string{"tag:a"}, client: "c"}
+	with := func(change func(*render.AuthKey, *keyWant)) (render.AuthKey, keyWant) {
+		k, w := good, want
+		change(&k, &w)
+		return k, w
+	}
+	tests := []struct {
+		name   string
+		change func(*render.AuthKey, *keyWant)
+		after  time.Duration
+		reason string
+		wait   time.Duration
+	}{
+		{"new", func(*render.AuthKey, *keyWant) {}, 0, "", 12 * time.Hour},
+		{"before half", func(*render.AuthKey, *keyWant) {}, 12*time.Hour - time.Second, "", time.Second},
+		{"half", func(*render.AuthKey, *keyWant) {}, 12 * time.Hour, ReasonKeyAged, 0},
+		{"none", func(k *render.AuthKey, _ *keyWant) { *k = render.AuthKey{} }, 0, ReasonKeyMissing, 0},
+		{"no bookkeeping", func(k *render.AuthKey, _ *keyWant) { k.Minted = time.Time{} }, 0, ReasonKeyMissing, 0},
+		{"other tags", func(_ *render.AuthKey, w *keyWant) { w.tags = []string{"tag:b"} }, 0, ReasonTagsChanged, 0},
+		{"other client", func(_ *render.AuthKey, w *keyWant) { w.client = "d" }, 0, ReasonClientReplaced, 0},
+		{"refused before it was minted", func(_ *render.AuthKey, w *keyWant) { w.refused = noon }, time.Hour, "", 11 * time.Hour},
+		{"refused a moment after", func(_ *render.AuthKey, w *keyWant) { w.refused = noon.Add(time.Second) }, time.Minute, "", time.Minute},
+		{"refused", func(_ *render.AuthKey, w *keyWant) { w.refused = noon.Add(time.Hour) }, time.Hour, ReasonKeyRefused, 0},
+		{"refused by a clock that is ahead", func(_ *render.AuthKey, w *keyWant) { w.refused = noon.Add(time.Hour) }, time.Minute, "", time.Minute},
+	}
+	for _, tt := range tests {
+		k, w := with(tt.change)
+		if reason, wait := due(k, w, noon.Add(tt.after)); reason != tt.reason || wait != tt.wait {
+			t.Errorf("%s: got %q after %v, want %q after %v", tt.name, reason, wait, tt.reason, tt.wait)
+		}
+	}
+}
+
+func TestReplace(t *testing.T) {
+	earlier := render.RetiredKey{ID: "k0", Revoke: noon}
+	old := render.AuthKey{ID: "k1", Retired: []render.RetiredKey{earlier}}
+	for reason, revoke := range map[string]time.Time{
+		ReasonKeyAged: noon.Add(10 * time.Minute), ReasonTagsChanged: noon.Add(10 * time.Minute),
+		ReasonKeyRefused: noon, ReasonKeyMissing: noon,
+	} {
+		want := render.AuthKey{ID: "k2", Retired: []render.RetiredKey{earlier, {ID: "k1", Revoke: revoke}}}
+		got := replace(old, render.AuthKey{ID: "k2"}, reason, noon)
+		if diff := cmp.Diff(want.Retired, got.Retired); diff != "" || got.ID != "k2" {
+			t.Errorf("%s (-want +got):\n%s", reason, diff)
+		}
+	}
+	if got := replace(render.AuthKey{}, render.AuthKey{ID: "k1"}, ReasonKeyMissing, noon); len(got.Retired) > 0 {
+		t.Errorf("retired: %v", got.Retired)
+	}
+}
+
+func TestContains(t *testing.T) {
+	type m = map[string]any
+	type l = []any
+	tests := []struct {
+		name       string
+		have, want any
+		holds      bool
+	}{
+		{"more is there", m{"a": 1.0, "b": 2.0}, m{"a": 1.0}, true},
+		{"another value", m{"a": 1.0}, m{"a": 2.0}, false},
+		{"absent", m{}, m{"a": false}, false},
+		{"absent and empty", m{}, m{"a": m{}, "b": l{}, "c": nil}, true},
+		{"plain values", m{"args": l{"x"}}, m{"args": l{"x"}}, true},
+		{"a plain value added", m{"args": l{"x", "y"}}, m{"args": l{"x"}}, false},
+		{"an object added", m{"env": l{m{"name": "z"}, m{"name": "a", "value": "1", "more": true}}}, m{"env": l{m{"name": "a", "value": "1"}}}, true},
+		{"an object changed", m{"env": l{m{"name": "a", "value": "2"}}}, m{"env": l{m{"name": "a", "value": "1"}}}, false},
+		{"one of two", m{"env": l{m{"name": "a"}}}, m{"env": l{m{"name": "a"}, m{"name": "b"}}}, false},
+		{"another type", m{"a": "x"}, m{"a": m{"b": 1.0}}, false},
+	}
+	for _, tt := range tests {
+		if got := contains(tt.have, tt.want); got != tt.holds {
+			t.Errorf("%s: got %v", tt.name, got)
+		}
+	}
+}
+
+// TestHolds: whatever Kubernetes writes in another form is no difference.
+func TestHolds(t *testing.T) {
+	g := &v1alpha1.EgressGroup{ObjectMeta: metav1.ObjectMeta{Name: "payments", UID: "u"}}
+	config := render.DaemonSet(g, render.Options{Namespace: "ns", Image: "gateway:v1"})
+	want, err := stamp(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As the server has it: decoded, with defaults.
+	have := &appsv1.DaemonSet{}
+	if same, err := holds(want, have); err != nil || same {
+		t.Fatalf("an empty object holds everything (%v)", err)
+	}
+	if err := decode(want, have); err != nil {
+		t.Fatal(err)
+	}
+	have.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyAlways
+	have.Status.NumberReady = 3
+	if same, err := holds(want, have); err != nil || !same {
+		t.Errorf("it does not hold what it was made of (%v)", err)
+	}
+	have.Spec.Template.Spec.AutomountServiceAccountToken = nil
+	if same, err := holds(want, have); err != nil || same {
+		t.Errorf("a field that was taken away is not missed (%v)", err)
+	}
+}
+
+func TestBreaker(t *testing.T) {
+	clock := clocktesting.NewFakePassiveClock(noon)
+	api := &fakeTailnet{}
+	b := &breaker{Tailnet: api, clock: clock}
+	call := func() (asked bool, wait time.Duration) {
+		before := api.calls
+		err := b.DeleteDevice(context.Background(), "n1")
+		return api.calls > before, retryAfter(err)
+	}
+	expect := func(what string, asked bool, wait time.Duration) {
+		t.Helper()
+		if a, w := call(); a != asked || w != wait {
+			t.Errorf("%s: asked %v, wait %v; want %v, %v", what, a, w, asked, wait)
+		}
+	}
+	expect("all is well", true, 0)
+	api.err = &tailnet.Error{Reason: tailnet.PermissionDenied}
+	expect("one scope is missing", true, 0)
+	expect("which says nothing of other calls", true, 0)
+	api.err = &tailnet.Error{Reason: tailnet.TimedOut}
+	expect("it hangs", true, 0)
+	expect("so nobody else waits for it", false, time.Second)
+	clock.SetTime(noon.Add(time.Second))
+	expect("one tries again", true, 0)
+	expect("the pause is longer now", false, 2*time.Second)
+	clock.SetTime(noon.Add(time.Hour))
+	api.err = &tailnet.Error{Reason: tailnet.RateLimited, RetryAfter: 30 * time.Second}
+	expect("it asks for a pause", true, 30*time.Second)
+	clock.SetTime(noon.Add(time.Hour + 29*time.Second))
+	expect("which is kept", false, time.Second)
+	clock.SetTime(noon.Add(time.Hour + 30*time.Second))
+	api.err = nil
+	expect("it is well again", true, 0)
+	expect("for all", true, 0)
+	api.err = &tailnet.Error{Reason: tailnet.Canceled}
+	expect("the operator ends", true, 0)
+	expect("which is not the API's fault", true, 0)
+}
+
+type fakeTailnet struct {
+	Tailnet
+	calls int
+	err   error
+}
+
+func (f *fakeTailnet) DeleteDevice(context.Context, string) error {
+	f.calls++
+	return f.err
+}
+
+func TestResult(t *testing.T) {
+	tests := []struct {
+		name         string
+		wait         time.Duration
+		err          error
+		least, most  time.Duration
+		isLeftToList bool
+	}{
+		{"fine", time.Hour, nil, time.Hour, time.Hour, false},
+		{"an error backs off", time.Hour, errors.New("x"), 0, 0, true},
+		{"the API says when", 0, &tailnet.Error{RetryAfter: 40 * time.Second}, 40 * time.Second, 51 * time.Second, false},
+		{"something else is earlier", time.Second, &tailnet.Error{RetryAfter: 40 * time.Second}, time.Second, time.Second, false},
+		{"joined", 0, errors.Join(errors.New("x"), &pausedError{err: errors.New("y"), wait: 8 * time.Second}), 8 * time.Second, 11 * time.Second, false},
+	}
+	for _, tt := range tests {
+		got, err := result(t.Context(), tt.wait, tt.err)
+		if (err != nil) != tt.isLeftToList || got.RequeueAfter < tt.least || got.RequeueAfter > tt.most {
+			t.Errorf("%s: %v, %v", tt.name, got.RequeueAfter, err)
+		}
+	}
+}
