@@ -1,0 +1,182 @@
+package rbac
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+// Permission is one verb on one resource, as a role grants it or a request needs it. The zero value of a field
+// is no wildcard but in Name and Namespace.
+type Permission struct {
+	Verb     string // such as get, list or patch
+	Group    string // API group; "" is the core group
+	Resource string // plural, with its subresource: pods, nodes/status
+	// Namespace is where it holds: "" in a role is every namespace and objects outside of namespaces, in a request one or all
+	// of those.
+	Namespace string
+	// Name is the one object that it holds for: "" in a role is all, in a request none in particular.
+	Name string
+}
+
+// String returns the permission as a line: "get secrets x in namespace y".
+func (p Permission) String() string {
+	var b strings.Builder
+	b.WriteString(p.Verb + " " + p.Resource)
+	if p.Group != "" {
+		b.WriteString("." + p.Group)
+	}
+	if p.Name != "" {
+		b.WriteString(" " + p.Name)
+	}
+	if p.Namespace != "" {
+		b.WriteString(" in namespace " + p.Namespace)
+	}
+	return b.String()
+}
+
+// allows says whether p, of a role, is enough for a request.
+func (p Permission) allows(request Permission) bool {
+	return p.Verb == request.Verb && p.Group == request.Group && p.Resource == request.Resource &&
+		(p.Namespace == "" || p.Namespace == request.Namespace) && (p.Name == "" || p.Name == request.Name)
+}
+
+func compare(a, b Permission) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Group, b.Group),
+		cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Verb, b.Verb), cmp.Compare(a.Name, b.Name))
+}
+
+// object is what is read of a manifest: the union of roles and bindings.
+type object struct {
+	Kind     string
+	Metadata struct{ Name, Namespace string }
+	Rules    []rbacv1.PolicyRule
+	RoleRef  rbacv1.RoleRef
+	Subjects []rbacv1.Subject
+}
+
+// Rules returns what manifests grant, sorted: the permissions of every Role and ClusterRole, where a binding
+// makes them hold. It is an error when a role is bound by nothing, a binding has no role, or a rule has a
+// wildcard or says something else than verbs on resources.
+func Rules(manifests []byte) ([]Permission, error) {
+	objects, err := decode(manifests)
+	if err != nil {
+		return nil, err
+	}
+	var granted []Permission
+	var wrong []error
+	bound := map[int]bool{}
+	for _, o := range objects {
+		if o.Kind != "RoleBinding" && o.Kind != "ClusterRoleBinding" {
+			continue
+		}
+		i := slices.IndexFunc(objects, func(r object) bool {
+			return r.Kind == o.RoleRef.Kind && r.Metadata.Name == o.RoleRef.Name &&
+				(r.Kind == "ClusterRole" || r.Metadata.Namespace == o.Metadata.Namespace)
+		})
+		if i < 0 || len(o.Subjects) == 0 {
+			wrong = append(wrong, fmt.Errorf("%s %s binds nobody, or the %s %s, which is not there", o.Kind, o.Metadata.Name, o.RoleRef.Kind, o.RoleRef.Name))
+			continue
+		}
+		bound[i] = true
+		for _, rule := range objects[i].Rules {
+			some, err := expand(rule, o.Metadata.Namespace)
+			if err != nil {
+				wrong = append(wrong, fmt.Errorf("%s %s: %w", o.RoleRef.Kind, o.RoleRef.Name, err))
+			}
+			granted = append(granted, some...)
+		}
+	}
+	for i, o := range objects {
+		if (o.Kind == "Role" || o.Kind == "ClusterRole") && !bound[i] {
+			wrong = append(wrong, fmt.Errorf("%s %s is bound by nothing", o.Kind, o.Metadata.Name))
+		}
+	}
+	slices.SortFunc(granted, compare)
+	return slices.Compact(granted), errors.Join(wrong...)
+}
+
+func decode(manifests []byte) ([]object, error) {
+	var objects []object
+	for d := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(manifests), 4096); ; {
+		var o object
+		err := d.Decode(&o)
+		if errors.Is(err, io.EOF) {
+			return objects, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read manifests: %w", err)
+		}
+		objects = append(objects, o)
+	}
+}
+
+// expand returns the permissions of a rule in a namespace; "" is everywhere.
+func expand(rule rbacv1.PolicyRule, namespace string) ([]Permission, error) {
+	if len(rule.NonResourceURLs) > 0 || len(rule.Verbs)*len(rule.APIGroups)*len(rule.Resources) == 0 {
+		return nil, fmt.Errorf("rule %v grants something else than verbs on resources", rule)
+	}
+	for _, word := range slices.Concat(rule.Verbs, rule.APIGroups, rule.Resources) {
+		if strings.Contains(word, "*") {
+			return nil, fmt.Errorf("rule %v has a wildcard", rule)
+		}
+	}
+	names := rule.ResourceNames
+	if len(names) == 0 {
+		names = []string{""}
+	}
+	var all []Permission
+	for _, verb := range rule.Verbs {
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				for _, name := range names {
+					all = append(all, Permission{Verb: verb, Group: group, Resource: resource, Namespace: namespace, Name: name})
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+// Unused returns a line for each permission that no request needs, and for each that holds in every
+// namespace where all requests that need it are in one; sorted as the permissions are.
+func Unused(granted, used []Permission) []string {
+	var lines []string
+	for _, p := range granted {
+		places := map[string]bool{}
+		for _, request := range used {
+			if p.allows(request) {
+				places[request.Namespace] = true
+			}
+		}
+		switch {
+		case len(places) == 0:
+			lines = append(lines, p.String()+": never needed")
+		case p.Namespace == "" && len(places) == 1 && !places[""]:
+			for place := range places {
+				lines = append(lines, p.String()+": needed in namespace "+place+" only")
+			}
+		}
+	}
+	return lines
+}
+
+// Missing returns a line for each request that no permission allows; sorted, each once.
+func Missing(granted, used []Permission) []string {
+	used = slices.Clone(used)
+	slices.SortFunc(used, compare)
+	var lines []string
+	for _, request := range slices.Compact(used) {
+		if !slices.ContainsFunc(granted, func(p Permission) bool { return p.allows(request) }) {
+			lines = append(lines, request.String()+": not granted")
+		}
+	}
+	return lines
+}
