@@ -107,7 +107,7 @@ func (r *Rig) build(ctx context.Context) error {
 	if r.o.Binary != "" {
 		return nil
 	}
-	cmd := exec.CommandContext(ctx, "go", "tool", "task", "build", "BIN="+r.dir)
+	cmd := exec.CommandContext(ctx, "go", "tool", "task", "build", "ONLY=gateway", "BIN="+r.dir)
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return err

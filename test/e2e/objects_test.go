@@ -1,0 +1,142 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
+	"github.com/rajsinghtech/tailgate/test/stage"
+)
+
+// names returns the names of the objects in a list.
+func names(ctx context.Context, list client.ObjectList, opts ...client.ListOption) ([]string, error) {
+	if err := s.Client.List(ctx, list, opts...); err != nil {
+		return nil, err
+	}
+	var all []string
+	err := meta.EachListItem(list, func(o runtime.Object) error {
+		a, err := meta.Accessor(o)
+		if err == nil {
+			all = append(all, a.GetName())
+		}
+		return err
+	})
+	return all, err
+}
+
+func ofGroup(name string) client.MatchingLabels {
+	return client.MatchingLabels{v1alpha1.LabelGroup: v1alpha1.GroupKey(name)}
+}
+
+// gatewayPods returns the group's gateway pods by the name of their node.
+func gatewayPods(ctx context.Context, group string) (map[string]corev1.Pod, error) {
+	var list corev1.PodList
+	if err := s.Client.List(ctx, &list, inNamespace, ofGroup(group)); err != nil {
+		return nil, err
+	}
+	pods := make(map[string]corev1.Pod)
+	for _, p := range list.Items {
+		pods[p.Spec.NodeName] = p
+	}
+	return pods, nil
+}
+
+func ready(p corev1.Pod) bool {
+	return p.DeletionTimestamp == nil && slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}
+
+// awaitGateways waits until the group has ready gateways on exactly these nodes.
+func awaitGateways(t *testing.T, group string, nodes ...string) {
+	t.Helper()
+	await(t, 90*time.Second, fmt.Sprintf("gateways of %s on %q", group, nodes), func(ctx context.Context) (string, error) {
+		pods, err := gatewayPods(ctx, group)
+		if err != nil {
+			return "", err
+		}
+		for _, n := range nodes {
+			if p, ok := pods[n]; !ok || !ready(p) {
+				return fmt.Sprintf("on %s there is a pod: %v, %s", n, ok, p.Status.Phase), nil
+			}
+		}
+		if len(pods) != len(nodes) {
+			return fmt.Sprintf("%d pods, want %d", len(pods), len(nodes)), nil
+		}
+		return "", nil
+	}, &corev1.PodList{})
+}
+
+// group fetches a group.
+func group(ctx context.Context, name string) (*v1alpha1.EgressGroup, error) {
+	g := new(v1alpha1.EgressGroup)
+	return g, s.Client.Get(ctx, client.ObjectKey{Name: name}, g)
+}
+
+// awaitCondition waits until the condition of the group has that status, for its present generation, and returns its message.
+func awaitCondition(t *testing.T, limit time.Duration, name, condition, status string) (reason, message string) {
+	t.Helper()
+	await(t, limit, fmt.Sprintf("%s of %s is %s", condition, name, status), func(ctx context.Context) (string, error) {
+		g, err := group(ctx, name)
+		if err != nil {
+			return "", err
+		}
+		c := meta.FindStatusCondition(g.Status.Conditions, condition)
+		if c == nil || string(c.Status) != status || c.ObservedGeneration != g.Generation {
+			return fmt.Sprintf("%+v", g.Status.Conditions), nil
+		}
+		reason, message = c.Reason, c.Message
+		return "", nil
+	}, &v1alpha1.EgressGroupList{})
+	return reason, message
+}
+
+// leftOf says what of a deleted group is still there.
+func leftOf(name string) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		if _, err := group(ctx, name); client.IgnoreNotFound(err) != nil {
+			return "", err
+		} else if err == nil {
+			return "the group", nil
+		}
+		for _, list := range []client.ObjectList{
+			&v1alpha1.EgressGatewayList{}, &appsv1.DaemonSetList{}, &corev1.PodList{}, &corev1.SecretList{}, &corev1.ConfigMapList{}, &corev1.ServiceAccountList{},
+		} {
+			left, err := names(ctx, list, inNamespace, ofGroup(name))
+			if err != nil || len(left) > 0 {
+				return fmt.Sprintf("%T: %q", list, left), err
+			}
+		}
+		return nodesLabelled(ctx, name)
+	}
+}
+
+// nodesLabelled says which nodes still carry the group's label.
+func nodesLabelled(ctx context.Context, name string) (string, error) {
+	left, err := names(ctx, &corev1.NodeList{}, client.HasLabels{v1alpha1.NodeLabel(name)})
+	if len(left) > 0 {
+		return fmt.Sprintf("label on nodes %q", left), err
+	}
+	return "", err
+}
+
+// deleteOperator deletes the operator's pods at once, whichever leads.
+func deleteOperator(t *testing.T) {
+	t.Helper()
+	err := s.Client.DeleteAllOf(within(t, time.Minute), &corev1.Pod{}, inNamespace,
+		client.MatchingLabels{"app.kubernetes.io/name": stage.Release}, client.GracePeriodSeconds(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,91 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rajsinghtech/tailgate/test/stage"
+)
+
+// within returns a context with a limit, which ends with the test.
+func within(t *testing.T, limit time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// await waits until cond returns "", and looks again at each event of lists; cond says what is missing. It returns
+// how long that took.
+func await(t *testing.T, limit time.Duration, what string, cond func(context.Context) (string, error), lists ...client.ObjectList) time.Duration {
+	t.Helper()
+	ctx, began := within(t, limit), time.Now()
+	event := make(chan struct{}, 1)
+	for _, list := range lists {
+		w, err := s.Client.Watch(ctx, list)
+		if err != nil {
+			t.Fatalf("%s: watch: %v", what, err)
+		}
+		t.Cleanup(w.Stop)
+		go relay(ctx, w, event)
+	}
+	for {
+		missing, err := cond(ctx)
+		if err == nil && missing == "" {
+			took := time.Since(began)
+			t.Logf("%s: after %v", what, took.Round(time.Millisecond))
+			return took
+		}
+		select {
+		case <-event:
+		case <-ctx.Done():
+			t.Fatalf("%s: not within %v: %s (%v)", what, limit, missing, err)
+		}
+	}
+}
+
+// relay passes on that something happened.
+func relay(ctx context.Context, w watch.Interface, event chan<- struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case _, open := <-w.ResultChan():
+			if !open {
+				return
+			}
+			select {
+			case event <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// kubectl runs kubectl, which must succeed.
+func kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := s.Kubectl(within(t, time.Minute), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(out)
+}
+
+// gone is a condition: no object of the list, with options, is there.
+func gone(list client.ObjectList, opts ...client.ListOption) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) {
+		names, err := names(ctx, list, opts...)
+		return strings.Join(names, " "), err
+	}
+}
+
+// inNamespace is tailgate's.
+var inNamespace = client.InNamespace(stage.Namespace)

@@ -1,0 +1,7 @@
+// Package stage is tailgate where it belongs: a lab's Kubernetes cluster, a hermetic tailnet beside it that pods
+// reach, and tailgate installed from its own images by its own chart. Tests and demonstrations play on it.
+//
+// It promises that what users are told to do is what it does: images as `task images` makes them, Helm with
+// the committed chart, the Secret of the README; and that nothing stays of it behind [Stage.Down] or this
+// process, unless [Stage.Keep] was called. It must never patch what it installed.
+package stage

@@ -1,0 +1,256 @@
+//go:build linux
+
+package stage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/rajsinghtech/tailgate/deploy/helm"
+	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
+	"github.com/rajsinghtech/tailgate/test/lab"
+	"github.com/rajsinghtech/tailgate/test/rig"
+	"github.com/rajsinghtech/tailgate/test/tailnet"
+	"github.com/rajsinghtech/tailgate/test/tailnet/world"
+)
+
+// Where tailgate is, as the README installs it.
+const (
+	Namespace = "tailgate-system"
+	Release   = "tailgate-operator"
+	// Domain is the tailnet's, as in the manifests of deploy/examples.
+	Domain = "your-org.ts.net"
+)
+
+// Options say what a stage has.
+type Options struct {
+	// Name is the lab's. "": "stage".
+	Name string
+	// Family, CNI and Nodes are the lab's.
+	Family lab.Family
+	CNI    lab.CNI
+	Nodes  int
+	// Roles are the tailnet's nodes; nil: all.
+	Roles []rig.Role
+	// Tags are those that the operator's OAuth client owns.
+	Tags []string
+	// Values are given to Helm beside what leads to the tailnet, as KEY=VALUE.
+	Values []string
+	// Out receives progress; nil: nobody.
+	Out io.Writer
+}
+
+// Stage is a cluster with tailgate on it and a tailnet beside it.
+type Stage struct {
+	Lab *lab.Lab
+	// Rig has the tailnet, its nodes and what is behind them.
+	Rig *rig.Rig
+	// Config and Client reach the API server as its administrator, without a cache.
+	Config *rest.Config
+	Client client.WithWatch
+	// OAuth is the operator's credential.
+	OAuth tailnet.OAuthClient
+
+	o    Options
+	root string
+	helm *helm.Tool
+}
+
+// Up makes a stage. Programs that call it call peer.MaybeRun first of all.
+func Up(ctx context.Context, o Options) (_ *Stage, err error) {
+	if o.Name == "" {
+		o.Name = "stage"
+	}
+	if o.Out == nil {
+		o.Out = io.Discard
+	}
+	s := &Stage{o: o}
+	if s.root, err = moduleRoot(); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Down(context.WithoutCancel(ctx)))
+		}
+	}()
+	began := time.Now()
+	said := func(what string) { fmt.Fprintf(o.Out, "%6.1f s  %s\n", time.Since(began).Seconds(), what) }
+	archives, err := s.images(ctx)
+	if err != nil {
+		return nil, err
+	}
+	said("images built")
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.startLab(ctx, archives) }) // what is started lives as long as ctx
+	g.Go(func() error { return s.startRig(gctx) })
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if _, err := s.Lab.Network().Attach(s.Rig.World.Core.Handle(), "lab0",
+		world.UnderlayV4, world.UnderlayV6, world.InternetV4.Masked(), world.InternetV6.Masked()); err != nil {
+		return nil, err
+	}
+	said("cluster and tailnet are up")
+	if err := s.connect(); err != nil {
+		return nil, err
+	}
+	if err := s.install(ctx); err != nil {
+		return nil, err
+	}
+	said("tailgate installed")
+	return s, nil
+}
+
+func (s *Stage) startLab(ctx context.Context, images []string) (err error) {
+	s.Lab, err = lab.Up(ctx, lab.Options{
+		Name: s.o.Name, Family: s.o.Family, CNI: s.o.CNI, Nodes: s.o.Nodes, Out: s.o.Out,
+	})
+	if err != nil {
+		return err
+	}
+	return s.Lab.Load(ctx, images...)
+}
+
+func (s *Stage) startRig(ctx context.Context) (err error) {
+	s.Rig, err = rig.New(ctx, rig.Options{
+		Prefix: "tg" + s.o.Name, Roles: s.o.Roles, Domain: Domain, ControlV6: s.o.Family == lab.V6,
+	})
+	if err != nil {
+		return fmt.Errorf("start tailnet: %w", err)
+	}
+	s.OAuth = s.Rig.Tailnet.CreateOAuthClient(tailnet.OAuthOptions{
+		Scopes: []string{"auth_keys", "devices:core"}, Tags: []string{"tag:tailgate"}, Owns: s.o.Tags,
+	})
+	return nil
+}
+
+// connect makes the clients.
+func (s *Stage) connect() (err error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, apiextensionsv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return err
+		}
+	}
+	if s.Config, err = s.Lab.Config(); err != nil {
+		return err
+	}
+	s.Client, err = client.NewWithWatch(s.Config, client.Options{Scheme: scheme})
+	return err
+}
+
+// images makes the images as users do, and returns the archives.
+func (s *Stage) images(ctx context.Context) ([]string, error) {
+	out := filepath.Join(s.root, ".cache", "stage", "images")
+	c := exec.CommandContext(ctx, "go", "run", "./deploy/images", "--platform=local", "--out="+out)
+	c.Dir = s.root
+	if text, err := c.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("make images: %w\n%s", err, text)
+	}
+	archives, err := filepath.Glob(filepath.Join(out, "*-linux-*.tar"))
+	if err == nil && len(archives) == 0 {
+		err = errors.New("no archive was made")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make images: %w", err)
+	}
+	return archives, nil
+}
+
+// install does what deploy/README.md says, on the lab.
+func (s *Stage) install(ctx context.Context) (err error) {
+	if s.helm, err = helm.Build(ctx, s.root); err != nil {
+		return err
+	}
+	if err := s.prepareNamespace(ctx); err != nil {
+		return err
+	}
+	args := []string{
+		"install", Release, s.Chart(), "--namespace", Namespace, "--wait", "--timeout", "2m",
+	}
+	_, err = s.Helm(ctx, append(args, s.HelmValues()...)...)
+	return err
+}
+
+// Chart is the committed chart.
+func (s *Stage) Chart() string { return filepath.Join(s.root, "deploy/chart/tailgate-operator") }
+
+// Root is the folder of the module.
+func (s *Stage) Root() string { return s.root }
+
+// HelmValues are the flags that lead an installation to the tailnet.
+func (s *Stage) HelmValues() []string {
+	values := append([]string{
+		"tailnet.apiURL=" + s.Rig.Tailnet.APIURL(),
+		"tailnet.loginServer=" + s.Rig.Tailnet.ControlURL(),
+	}, s.o.Values...)
+	var args []string
+	for _, v := range values {
+		args = append(args, "--set", v)
+	}
+	return args
+}
+
+// Helm runs Helm on the cluster, and returns what it prints.
+func (s *Stage) Helm(ctx context.Context, args ...string) (out []byte, err error) {
+	tool := s.helm.With(s.Lab.Kubeconfig())
+	err = s.Lab.Network().Handle().Do(func() error {
+		out, err = tool.Run(ctx, args...)
+		return err
+	})
+	return out, err
+}
+
+// Kubectl runs kubectl on the cluster, and returns what it prints.
+func (s *Stage) Kubectl(ctx context.Context, args ...string) (string, error) {
+	out, err := s.Lab.Kubectl(ctx, args...).Output()
+	if err != nil {
+		return string(out), fmt.Errorf("kubectl %s: %w", strings.Join(args, " "), err)
+	}
+	return string(out), nil
+}
+
+// Keep lets the cluster outlive this process. The tailnet cannot.
+func (s *Stage) Keep() error { return s.Lab.Keep() }
+
+// Down ends all of it.
+func (s *Stage) Down(ctx context.Context) error {
+	var errs []error
+	if s.Lab != nil {
+		errs = append(errs, s.Lab.Down(ctx))
+	}
+	if s.Rig != nil {
+		errs = append(errs, s.Rig.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// moduleRoot is the folder with the module's go.mod, at or above the working directory.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find the module's folder: %w", err)
+	}
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "deploy", "chart")); err == nil {
+			return dir, nil
+		}
+		if dir == "/" {
+			return "", errors.New("find the module's folder: run this in a clone of the repository")
+		}
+	}
+}
