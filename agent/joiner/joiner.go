@@ -4,7 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"sync/atomic"
+	"slices"
+	"strings"
 
 	"github.com/rajsinghtech/tailgate/internal/ident"
 	"github.com/rajsinghtech/tailgate/internal/kernel"
@@ -25,118 +26,200 @@ type Spec struct {
 	Direct []netip.Prefix
 	// Exit steers all else, too.
 	Exit bool
+	// Resolvers are those that the member asks for names. With Redirect its queries go to the tailnet's
+	// resolver instead, as long as it has its link.
+	Resolvers []netip.Addr
+	Redirect  bool
+	// Keep says what of the member as found stays, beside what the fields above say.
+	Keep Keep
 }
 
-// Target is a namespace that members attach to: a gateway's, or one that leads to gateways. Make it
-// with [NewTarget]; its methods may be used by several goroutines.
-type Target struct {
-	ns *netns.Handle
-	id netns.ID
-	k  *kernel.Namespace
-	// last is the slot last tried. Slots go round, so that a new member does not get the
-	// addresses of one that has just gone, and with them its connections.
-	last atomic.Int64
+// Keep is for a caller that does not know everything yet, as after its restart: what a member has, others may
+// have good reason for.
+type Keep struct {
+	// Link: without a target, a link of the member's stays, wherever it leads.
+	Link bool
+	// Prefixes steered, and Direct, stay so; default routes are Exit's and do not count.
+	Prefixes, Direct bool
+	// Redirect: a redirection of queries stays, to the Resolvers of the Spec, unless the link is gone or leads to
+	// another target: that one has not said that it answers.
+	Redirect bool
 }
 
-// NewTarget prepares ns, which stays the caller's, for members: its base state (see
-// topology.Base).
-func NewTarget(ns *netns.Handle) (*Target, error) {
-	id, err := ns.ID()
-	if err != nil {
-		return nil, err
-	}
-	k, err := kernel.Open(ns, kernel.Options{})
-	if err != nil {
-		return nil, err
-	}
-	t := &Target{ns: ns, id: id, k: k}
-	if err := t.Repair(); err != nil {
-		k.Close()
-		return nil, err
-	}
-	links, err := k.LinkStats([]string{ident.GatewayLinkPrefix + "*"})
-	if err != nil {
-		k.Close()
-		return nil, err
-	}
-	for _, l := range links {
-		if slot, ok := ident.Slot(l.Name); ok && int64(slot) > t.last.Load() {
-			t.last.Store(int64(slot))
-		}
-	}
-	return t, nil
+// Result is what a join came to, and what it changed: nothing where all was right.
+type Result struct {
+	// Slot is the member's at its target, or at the one that its kept link leads to; 0: it has no link.
+	Slot int
+	// Closed: what keeps the member's traffic from leaving another way is in place.
+	Closed bool
+	// Kept: the link was left although there was no target.
+	Kept bool
+	// Made: the link is new.
+	Made bool
+	// Member and Gateway are the changes of the two namespaces, the link's creation apart.
+	Member, Gateway netstate.Plan
+	// Table: the member's nftables table was replaced.
+	Table bool
 }
 
-// Repair puts the base state in place again.
-func (t *Target) Repair() error {
-	if err := converge(t.k, topology.BaseScope(), topology.Base()); err != nil {
-		return fmt.Errorf("prepare gateway namespace %v: %w", t.id, err)
-	}
-	return nil
+// Changed reports whether anything was changed.
+func (r Result) Changed() bool {
+	return r.Made || r.Table || !r.Member.Empty() || !r.Gateway.Empty()
 }
-
-// Close releases what NewTarget opened; members stay joined.
-func (t *Target) Close() { t.k.Close() }
-
-// alias tells a member's link from one to another gateway: the inode number is that of the namespace that
-// the link leads to, which cannot be another's while the link exists.
-func (t *Target) alias(id string) string { return fmt.Sprintf("%s@%d", id, t.id.Ino) }
 
 // converge is observe, diff, apply.
-func converge(k *kernel.Namespace, scope netstate.Scope, want netstate.State) error {
+func converge(k *kernel.Namespace, scope netstate.Scope, want netstate.State) (netstate.Plan, error) {
 	have, err := k.Observe(scope)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return k.Apply(netstate.Diff(have, want))
+	plan := netstate.Diff(have, want)
+	return plan, k.Apply(plan)
 }
 
 // Join makes the namespace a member of the target, or repairs it, and returns its slot. With a nil
 // target the member gets what keeps its traffic from leaving another way, and waits:
 // the slot is 0.
 func Join(member *netns.Handle, t *Target, s Spec) (slot int, err error) {
-	m := topology.Member{Prefixes: s.Prefixes, Direct: s.Direct, Exit: s.Exit}
+	r, err := Ensure(member, t, s)
+	return r.Slot, err
+}
+
+// Ensure is [Join] for who wants to know what was changed. The result is valid with an error, too.
+func Ensure(member *netns.Handle, t *Target, s Spec) (r Result, err error) {
+	j, err := open(member, t, s)
+	if err != nil {
+		return r, fmt.Errorf("join member %s: %w", s.ID, err)
+	}
+	defer func() { err = errors.Join(err, j.close()) }()
+	if err := j.run(); err != nil {
+		return j.res, fmt.Errorf("join member %s: %w", s.ID, err)
+	}
+	return j.res, nil
+}
+
+// job is one join.
+type job struct {
+	t   *Target
+	k   *kernel.Namespace
+	nft *ruleset.Conn
+	fd  int
+	s   Spec
+	res Result
+}
+
+func open(member *netns.Handle, t *Target, s Spec) (*job, error) {
 	var o kernel.Options
 	if t != nil {
-		m.Alias, o.Peer = t.alias(s.ID), t.ns
+		o.Peer = t.ns
 	}
 	k, err := kernel.Open(member, o)
 	if err != nil {
-		return 0, fmt.Errorf("join member %s: %w", s.ID, err)
+		return nil, err
 	}
-	defer k.Close()
-	slot, err = join(member, k, t, m)
+	nft, err := ruleset.Open(member.FD())
 	if err != nil {
-		return slot, fmt.Errorf("join member %s: %w", s.ID, err)
+		k.Close()
+		return nil, err
 	}
-	return slot, nil
+	return &job{t: t, k: k, nft: nft, fd: member.FD(), s: s}, nil
 }
 
-func join(member *netns.Handle, k *kernel.Namespace, t *Target, m topology.Member) (int, error) {
-	have, err := k.Observe(topology.MemberScope())
-	if err != nil {
-		return 0, err
-	}
-	if t != nil {
+func (j *job) close() error {
+	j.k.Close()
+	return j.nft.Close()
+}
+
+// intent returns what the member is to be, as far as its namespace tells: its slot is that of a link that is right.
+func (j *job) intent(have netstate.State, table ruleset.Table) topology.Member {
+	m := topology.Member{Prefixes: j.s.Prefixes, Direct: j.s.Direct, Exit: j.s.Exit}
+	if j.t != nil {
+		m.Alias = j.t.alias(j.s.ID)
 		m.Slot = joined(have, m.Alias)
+	} else if alias, slot := linkTo(have, j.s.ID); j.s.Keep.Link {
+		m.Alias, m.Slot = alias, slot
 	}
+	if j.s.Redirect || j.s.Keep.Redirect && m.Slot != 0 && topology.Redirects(table) {
+		m.Resolvers = j.s.Resolvers
+	}
+	if j.s.Keep.Prefixes {
+		m.Prefixes = union(m.Prefixes, steered(have))
+	}
+	if j.s.Keep.Direct {
+		m.Direct = union(m.Direct, direct(have))
+	}
+	return m
+}
+
+func (j *job) observe() (netstate.State, ruleset.Table, error) {
+	have, err := j.k.Observe(topology.MemberScope())
+	if err != nil {
+		return netstate.State{}, ruleset.Table{}, err
+	}
+	table, _, err := j.nft.Observe(ident.NFTable)
+	return have, table, err
+}
+
+func (j *job) run() error {
+	have, table, err := j.observe()
+	if err != nil {
+		return err
+	}
+	m := j.intent(have, table)
+	j.res.Slot = m.Slot
 	// What fails closed comes first, and a link to another gateway goes now. A link that
 	// stays keeps its routes: with its slot this is the whole state, not the closed one.
-	if err := applyMember(member, k, have, m); err != nil {
-		return m.Slot, err
+	j.res.Member = netstate.Diff(have, m.State())
+	err = errors.Join(j.k.Apply(j.res.Member), j.filter(m, table))
+	if err != nil {
+		return err
 	}
-	if t == nil {
-		return 0, nil
+	j.res.Closed = true
+	if j.t == nil {
+		j.res.Kept = m.Slot != 0
+		return nil
 	}
-	if m.Slot == 0 {
-		if m.Slot, err = t.attach(k, m); err != nil {
-			return 0, err
+	return j.link(m)
+}
+
+// link makes what the closed state lacks, on both sides.
+func (j *job) link(m topology.Member) (err error) {
+	made := m.Slot == 0
+	if made {
+		if m.Slot, err = j.t.attach(j.k, m); err != nil {
+			return err
 		}
+		j.res.Slot, j.res.Made = m.Slot, true
 	}
-	if err := converge(t.k, topology.AttachScope(m.Slot), m.GatewayState()); err != nil {
-		return m.Slot, err
+	j.res.Gateway, err = converge(j.t.k, topology.AttachScope(m.Slot), m.GatewayState())
+	if err != nil || !made {
+		return err
 	}
-	return m.Slot, converge(k, topology.MemberScope(), m.State())
+	more, err := converge(j.k, topology.MemberScope(), m.State())
+	j.res.Member = append(j.res.Member, more...)
+	if err != nil || len(m.Resolvers) == 0 {
+		return err
+	}
+	// Queries are redirected when there is where to.
+	table, _, err := j.nft.Observe(ident.NFTable)
+	if err != nil {
+		return err
+	}
+	return j.filter(m, table)
+}
+
+// filter makes the member's table as m says; have is the one found.
+func (j *job) filter(m topology.Member, have ruleset.Table) error {
+	want := m.Ruleset()
+	if ruleset.Equal(have, want) {
+		return nil
+	}
+	changed, err := j.nft.Apply(want)
+	j.res.Table = j.res.Table || changed
+	if err == nil && topology.Redirects(have) && !topology.Redirects(want) {
+		err = forget(j.fd, topology.MarkDNS, topology.MarkDNS)
+	}
+	return err
 }
 
 // joined returns the slot of the link that have holds with that alias; 0: none.
@@ -149,56 +232,62 @@ func joined(have netstate.State, alias string) int {
 	return 0
 }
 
-func applyMember(member *netns.Handle, k *kernel.Namespace, have netstate.State, m topology.Member) (err error) {
-	if err := k.Apply(netstate.Diff(have, m.State())); err != nil {
-		return err
+// linkTo returns the alias, without its prefix, and the slot of the link that the member of that ID has to
+// whatever target; 0: none.
+func linkTo(have netstate.State, id string) (alias string, slot int) {
+	for _, l := range have.Links {
+		rest, ours := strings.CutPrefix(l.Alias, ident.AliasPrefix)
+		if l.Name == ident.MemberLink && ours && strings.HasPrefix(rest, id+"@") {
+			return rest, ident.MemberSlot(l.MAC)
+		}
 	}
-	nft, err := ruleset.Open(member.FD())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, nft.Close()) }()
-	_, err = nft.Apply(m.Ruleset())
-	return err
+	return "", 0
 }
 
-// attach creates the member's link in a free slot. The kernel decides which are free: it refuses
-// a second link of one name, whoever made the first.
-func (t *Target) attach(k *kernel.Namespace, m topology.Member) (int, error) {
-	for range ident.MaxSlot {
-		m.Slot = int(t.last.Add(1)-1)%ident.MaxSlot + 1
-		err := k.Apply(netstate.Plan{netstate.LinkAdd{Link: m.State().Links[0]}})
-		if err == nil {
-			return m.Slot, nil
-		}
-		if !errors.Is(err, kernel.ErrLinkExists) {
-			return 0, err
-		}
-		// Is it the slot that is taken, or the member's own end?
-		if have, oerr := k.Observe(topology.MemberScope()); oerr != nil || len(have.Links) > 0 {
-			return 0, errors.Join(err, oerr)
+// steered returns the prefixes that have steers to the tailnet, default routes apart. What is there in half, its
+// way out or what fails closed behind, counts.
+func steered(have netstate.State) []netip.Prefix {
+	var ps []netip.Prefix
+	for _, r := range have.Routes {
+		if r.Table == ident.TableMember && r.Dst.Bits() > 0 {
+			ps = append(ps, r.Dst)
 		}
 	}
-	return 0, fmt.Errorf("gateway namespace %v has no free slot of %d; spread the group's pods over more nodes", t.id, ident.MaxSlot)
+	return ps
+}
+
+func direct(have netstate.State) []netip.Prefix {
+	var ps []netip.Prefix
+	for _, r := range have.Rules {
+		if r.Priority == ident.RuleDirect && r.Dst.IsValid() {
+			ps = append(ps, r.Dst)
+		}
+	}
+	return ps
+}
+
+func union(a, b []netip.Prefix) []netip.Prefix {
+	ps := slices.Concat(a, b)
+	slices.SortFunc(ps, netip.Prefix.Compare)
+	return slices.Compact(ps)
 }
 
 // Leave takes everything of ours out of the namespace; its link's other end goes with it.
 func Leave(member *netns.Handle) (err error) {
-	k, err := kernel.Open(member, kernel.Options{})
+	j, err := open(member, nil, Spec{})
 	if err != nil {
 		return fmt.Errorf("leave: %w", err)
 	}
-	defer k.Close()
-	have, err := k.Observe(topology.MemberScope())
+	defer func() { err = errors.Join(err, j.close()) }()
+	have, table, err := j.observe()
 	if err != nil {
 		return fmt.Errorf("leave: %w", err)
 	}
-	nft, err := ruleset.Open(member.FD())
-	if err != nil {
-		return fmt.Errorf("leave: %w", err)
+	err = errors.Join(j.k.Apply(netstate.Diff(have, netstate.State{})), j.nft.Delete(ident.NFTable))
+	if topology.Redirects(table) {
+		// The kernel forgets them with the link, but for those of many links at once (MAX_MASQ_WORKER_COUNT).
+		err = errors.Join(err, forget(j.fd, topology.MarkDNS, topology.MarkDNS))
 	}
-	defer func() { err = errors.Join(err, nft.Close()) }()
-	err = errors.Join(k.Apply(netstate.Diff(have, netstate.State{})), nft.Delete(ident.NFTable))
 	if err != nil {
 		return fmt.Errorf("leave: %w", err)
 	}

@@ -20,4 +20,12 @@
 // The gateway's one address a family towards its members is on lo, not on each of
 // up to 16,000 links: with permanent neighbour entries nobody asks for it, and as the preferred
 // source of each member's route it is what ICMP errors come from.
+//
+// # Where names are looked up
+//
+// A member keeps its cluster's resolver in its resolv.conf. For MagicDNS its queries
+// to that resolver get another destination on their way out, inside its namespace: the tailnet's resolver, which
+// answers at the gateway and forwards what the tailnet does not know to the cluster's. Their source becomes the member's
+// address on its link, for the gateway knows no way back to any other. The connections bear [MarkDNS], so that
+// they can be told, and forgotten, when the redirection ends: conntrack would go on translating them.
 package topology

@@ -119,11 +119,15 @@ var defaults = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustPars
 // the return path of a packet from the tailnet is in a table that only members' packets
 // see, and the effective value is the larger of all's and the link's
 // (Documentation/networking/ip-sysctl.rst).
-func gatewaySysctls(tun string) []netstate.Sysctl {
-	return append(attachSysctls(),
-		netstate.Sysctl{Key: "net/ipv4/conf/" + tun + "/rp_filter", Value: "0"},
-		netstate.Sysctl{Key: "net/ipv6/conf/" + tun + "/disable_ipv6", Value: "0"},
-	)
+func gatewaySysctls(tun string) []netstate.Sysctl { return append(attachSysctls(), TUNSysctls(tun)...) }
+
+// TUNSysctls are those that come with the tunnel device. [Base] sets what a device inherits when it is made; one
+// that was made before needs these.
+func TUNSysctls(tun string) []netstate.Sysctl {
+	return []netstate.Sysctl{
+		{Key: "net/ipv4/conf/" + tun + "/rp_filter", Value: "0"},
+		{Key: "net/ipv6/conf/" + tun + "/disable_ipv6", Value: "0"},
+	}
 }
 
 func sysctlKeys(s []netstate.Sysctl) []string {

@@ -25,6 +25,9 @@ type Member struct {
 	Direct []netip.Prefix
 	// Exit steers all that is not Direct.
 	Exit bool
+	// Resolvers are the cluster's, as the member knows them: while it is attached, its
+	// queries to them go to the tailnet's resolver, see [Member.Ruleset]. None: all names are the cluster's.
+	Resolvers []netip.Addr
 }
 
 // TailnetPrefixes are every tailnet's own: CGNAT for IPv4 and Tailscale's ULA, which
@@ -120,9 +123,13 @@ func (m Member) direct() []netip.Prefix {
 const DropLeak = "kept_from_leaking"
 
 // Ruleset is the member's nftables table: it sends replies back the way their
-// connection came in, and drops what would leave for a steered destination by another link.
+// connection came in, drops what would leave for a steered destination by another link, and sends
+// queries for names to the tailnet's resolver.
+//
 // The routes alone do not stop a program that binds its socket to eth0 (SO_BINDTODEVICE
 // needs no privilege): where no route fits, the kernel then takes the destination to be on that link.
+// The guard stands at postrouting, because a packet that NAT or a mark has routed anew at output keeps its
+// first link's name there (struct nf_hook_state is filled in once a hook).
 func (m Member) Ruleset() ruleset.Table {
 	own := []ruleset.Match{ruleset.Not(ruleset.Iif(ident.MemberLink)), ruleset.Not(ruleset.Iif("lo"))}
 	away := []ruleset.Match{ruleset.Not(ruleset.Oif(ident.MemberLink)), ruleset.Not(ruleset.Oif("lo"))}
@@ -137,7 +144,7 @@ func (m Member) Ruleset() ruleset.Table {
 	if m.Exit || len(m.Prefixes) > 0 {
 		guard = append(guard, leak)
 	}
-	return ruleset.Table{Name: ident.NFTable, Chains: []ruleset.Chain{
+	return ruleset.Table{Name: ident.NFTable, Chains: append([]ruleset.Chain{
 		{
 			Name: "reply", Type: ruleset.TypeFilter, Hook: ruleset.HookPrerouting, Priority: ruleset.PriorityMangle, Policy: ruleset.PolicyAccept,
 			Rules: []ruleset.Rule{{
@@ -153,10 +160,10 @@ func (m Member) Ruleset() ruleset.Table {
 			}},
 		},
 		{
-			Name: "guard", Type: ruleset.TypeFilter, Hook: ruleset.HookOutput, Priority: ruleset.PriorityFilter, Policy: ruleset.PolicyAccept,
+			Name: "guard", Type: ruleset.TypeFilter, Hook: ruleset.HookPostrouting, Priority: ruleset.PriorityFilter, Policy: ruleset.PolicyAccept,
 			Rules: guard,
 		},
-	}}
+	}, m.dns()...)}
 }
 
 // AttachScope is what [Member.GatewayState] covers: one member's link in the

@@ -59,13 +59,22 @@ var (
 	exit      = Member{Alias: "pod@1", Slot: 3, Prefixes: append(prefixes("10.0.0.0/8"), TailnetPrefixes()...), Direct: peersOnly.Direct, Exit: true}
 )
 
+// withDNS asks two resolvers of the cluster; the others in the list need no redirection.
+var withDNS = func() Member {
+	m := peersOnly
+	for _, a := range []string{"10.96.0.10", "fd00:10:96::a", "169.254.20.10", "127.0.0.1", "::1", "100.100.100.100", "fd7a:115c:a1e0::53"} {
+		m.Resolvers = append(m.Resolvers, netip.MustParseAddr(a))
+	}
+	return m
+}()
+
 func TestGolden(t *testing.T) {
 	for name, g := range map[string]Gateway{"gateway_offline": {TUN: "tailscale0"}, "gateway": onTailnet, "gateway_exit": withExit} {
 		golden(t, name, g.State().String()+"\n"+g.Ruleset().String())
 	}
 	unlinked := exit
 	unlinked.Slot = 0
-	for name, m := range map[string]Member{"member": peersOnly, "member_exit": exit, "member_exit_unlinked": unlinked} {
+	for name, m := range map[string]Member{"member": peersOnly, "member_exit": exit, "member_exit_unlinked": unlinked, "member_dns": withDNS} {
 		golden(t, name, m.State().String()+"\n"+m.Ruleset().String())
 	}
 	golden(t, "member_in_gateway", peersOnly.GatewayState().String()+"\n"+Base().String())
@@ -77,7 +86,8 @@ func TestRulesetsAreValid(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, m := range []Member{{}, peersOnly, exit, {Slot: 1, Exit: true}} {
+	onlyV6 := Member{Slot: 1, Resolvers: withDNS.Resolvers[1:2]}
+	for _, m := range []Member{{}, peersOnly, exit, {Slot: 1, Exit: true}, withDNS, onlyV6} {
 		if err := m.Ruleset().Validate(); err != nil {
 			t.Error(err)
 		}
@@ -146,6 +156,23 @@ func TestEndsAgree(t *testing.T) {
 			if !slices.ContainsFunc(Base().Addrs, func(a netstate.Addr) bool { return a.Prefix.Addr() == n.IP }) || n.MAC != far.Links[0].MAC {
 				t.Errorf("slot %d: the member's neighbour %v is not the gateway", slot, n)
 			}
+		}
+	}
+}
+
+// Queries are redirected only while there is a link to send them by, and only those to others.
+func TestRedirection(t *testing.T) {
+	unlinked, nobody := withDNS, peersOnly
+	unlinked.Slot = 0
+	nobody.Resolvers = withDNS.Resolvers[3:]
+	for name, tt := range map[string]struct {
+		m    Member
+		want bool
+	}{
+		"linked": {withDNS, true}, "not linked": {unlinked, false}, "no resolvers": {peersOnly, false}, "none to redirect": {nobody, false},
+	} {
+		if got := Redirects(tt.m.Ruleset()); got != tt.want {
+			t.Errorf("%s: redirects %v, want %v", name, got, tt.want)
 		}
 	}
 }
