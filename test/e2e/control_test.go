@@ -81,8 +81,8 @@ func awaitDevices(t *testing.T, tag string, n int, limit time.Duration) []tailne
 func TestManifests(t *testing.T) {
 	apply(t, payments)
 	apply(t, peers)
-	awaitCondition(t, 30*time.Second, payments, v1alpha1.ConditionReady, "True")
-	awaitCondition(t, 30*time.Second, peers, v1alpha1.ConditionReady, "True")
+	awaitCondition(t, payments, v1alpha1.ConditionReady, "True")
+	awaitCondition(t, peers, v1alpha1.ConditionReady, "True")
 	lines := strings.Split(kubectl(t, "get", "eg"), "\n")
 	var got [][]string
 	for _, line := range lines {
@@ -101,7 +101,7 @@ func TestManifests(t *testing.T) {
 		`{"spec":{"acceptRoutes":false}}`,
 	} {
 		kubectl(t, "patch", "eg", payments, "--type=merge", "-p", patch)
-		awaitCondition(t, 30*time.Second, payments, v1alpha1.ConditionConfigRendered, "True")
+		awaitCondition(t, payments, v1alpha1.ConditionConfigRendered, "True")
 	}
 	if pods, err := gatewayPods(within(t, time.Minute), payments); err != nil || len(pods) != 0 {
 		t.Errorf("gateways without members: %d (%v)", len(pods), err)
@@ -130,13 +130,13 @@ func TestGateways(t *testing.T) {
 		}
 		return fmt.Sprintf("%+v", g.Status), nil
 	}, &v1alpha1.EgressGroupList{})
-	if reason, message := awaitCondition(t, 30*time.Second, payments, v1alpha1.ConditionExitNodeReady, "True"); reason == "" || message == "" {
+	if reason, message := awaitCondition(t, payments, v1alpha1.ConditionExitNodeReady, "True"); reason == "" || message == "" {
 		t.Errorf("ExitNodeReady says nothing: %q %q", reason, message)
 	}
 	if g, err := group(within(t, time.Minute), payments); err != nil || g.Status.ExitNode == nil || g.Status.ExitNode.ID != s.Rig.Nodes[rig.ExitA].ID {
 		t.Errorf("exit node in the status: %+v (%v)", g.Status.ExitNode, err)
 	}
-	t.Run("privileges", func(t *testing.T) { checkPrivileges(t, podOn(t, payments, n1)) })
+	t.Run("privileges", func(t *testing.T) { checkPrivileges(t, podOfN1(t, payments)) })
 
 	// The operator is killed as each thing happens.
 	b.leave(t)
@@ -188,7 +188,7 @@ func TestConfigReconcileNoRestart(t *testing.T) {
 	first, _ := awaitSnapshot(t, peers, n1, "routes are accepted", 30*time.Second, func(sn snapshot.Snapshot) bool {
 		return sn.Ready && slices.Contains(sn.Routes, rig.SubnetV4)
 	})
-	before := podOn(t, peers, n1)
+	before := podOfN1(t, peers)
 	exitA, exitB := s.Rig.Nodes[rig.ExitA], s.Rig.Nodes[rig.ExitB]
 	through := func(id string) func(snapshot.Snapshot) bool {
 		return func(sn snapshot.Snapshot) bool { return sn.Ready && sn.ExitNode.ID == id }
@@ -215,7 +215,7 @@ func TestConfigReconcileNoRestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	after := podOn(t, peers, n1)
+	after := podOfN1(t, peers)
 	type identity struct {
 		UID, DeviceID, NodeKey string
 		Restarts               int32
@@ -242,13 +242,13 @@ func TestTagsLive(t *testing.T) {
 	join(t, peers, n1, 1)
 	awaitGateways(t, peers, n1)
 	before := awaitDevices(t, "tag:egress-peers", 1, 30*time.Second)
-	uid := podOn(t, peers, n1).UID
+	uid := podOfN1(t, peers).UID
 	kubectl(t, "patch", "eg", peers, "--type=merge", "-p", `{"spec":{"tags":["tag:egress-other"]}}`)
 	after := awaitDevices(t, "tag:egress-other", 1, 30*time.Second)
 	if before[0].ID != after[0].ID {
 		t.Errorf("device %s became %s", before[0].ID, after[0].ID)
 	}
-	if got := podOn(t, peers, n1).UID; got != uid {
+	if got := podOfN1(t, peers).UID; got != uid {
 		t.Errorf("the pod was replaced")
 	}
 }

@@ -85,9 +85,9 @@ func group(ctx context.Context, name string) (*v1alpha1.EgressGroup, error) {
 }
 
 // awaitCondition waits until the condition of the group has that status, for its present generation, and returns its message.
-func awaitCondition(t *testing.T, limit time.Duration, name, condition, status string) (reason, message string) {
+func awaitCondition(t *testing.T, name, condition, status string) (reason, message string) {
 	t.Helper()
-	await(t, limit, fmt.Sprintf("%s of %s is %s", condition, name, status), func(ctx context.Context) (string, error) {
+	await(t, 30*time.Second, fmt.Sprintf("%s of %s is %s", condition, name, status), func(ctx context.Context) (string, error) {
 		g, err := group(ctx, name)
 		if err != nil {
 			return "", err

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -206,18 +205,16 @@ func awaitSnapshot(t *testing.T, name, node, what string, limit time.Duration, g
 	return last, time.Since(began)
 }
 
-var errNoPod = errors.New("no such gateway pod")
-
-// podOn returns the group's gateway pod on the node.
-func podOn(t *testing.T, name, node string) corev1.Pod {
+// podOfN1 returns the gateway pod of the group on n1.
+func podOfN1(t *testing.T, name string) corev1.Pod {
 	t.Helper()
 	pods, err := gatewayPods(within(t, time.Minute), name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, ok := pods[node]
+	p, ok := pods[n1]
 	if !ok {
-		t.Fatal(errNoPod)
+		t.Fatalf("%s has no gateway pod on %s", name, n1)
 	}
 	return p
 }

@@ -22,9 +22,8 @@ func within(t *testing.T, limit time.Duration) context.Context {
 	return ctx
 }
 
-// await waits until cond returns "", and looks again at each event of lists; cond says what is missing. It returns
-// how long that took.
-func await(t *testing.T, limit time.Duration, what string, cond func(context.Context) (string, error), lists ...client.ObjectList) time.Duration {
+// await waits until cond returns "", and looks again at each event of lists; cond says what is missing.
+func await(t *testing.T, limit time.Duration, what string, cond func(context.Context) (string, error), lists ...client.ObjectList) {
 	t.Helper()
 	ctx, began := within(t, limit), time.Now()
 	event := make(chan struct{}, 1)
@@ -39,9 +38,8 @@ func await(t *testing.T, limit time.Duration, what string, cond func(context.Con
 	for {
 		missing, err := cond(ctx)
 		if err == nil && missing == "" {
-			took := time.Since(began)
-			t.Logf("%s: after %v", what, took.Round(time.Millisecond))
-			return took
+			t.Logf("%s: after %v", what, time.Since(began).Round(time.Millisecond))
+			return
 		}
 		select {
 		case <-event:
@@ -77,14 +75,6 @@ func kubectl(t *testing.T, args ...string) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(out)
-}
-
-// gone is a condition: no object of the list, with options, is there.
-func gone(list client.ObjectList, opts ...client.ListOption) func(context.Context) (string, error) {
-	return func(ctx context.Context) (string, error) {
-		names, err := names(ctx, list, opts...)
-		return strings.Join(names, " "), err
-	}
 }
 
 // inNamespace is tailgate's.

@@ -56,8 +56,9 @@ func (t *Tailnet) serveNoise(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusNoContent)
 		})
 	}
-	var h2 http2.Server
-	h2.ServeConn(conn, &http2.ServeConnOpts{
+	// http.Server serves listeners; this is one connection, which speaks HTTP/2 from its first byte.
+	var h2 http2.Server                      //nolint:staticcheck // see above
+	h2.ServeConn(conn, &http2.ServeConnOpts{ //nolint:staticcheck // see above
 		Context:    t.ctx,
 		BaseConfig: &http.Server{},
 		Handler:    t.gate(mux),
