@@ -1,9 +1,6 @@
 package rbac
 
 import (
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -80,85 +77,3 @@ func TestRulesWrong(t *testing.T) {
 }
 
 // TestCompare records requests at a server of its own and holds them against the manifests.
-func TestCompare(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/new") {
-			w.WriteHeader(http.StatusCreated)
-		}
-	}))
-	defer server.Close()
-	var rec Recorder
-	client := &http.Client{Transport: rec.Wrap(http.DefaultTransport)}
-	for _, line := range []string{
-		"GET /api/v1/nodes/one",
-		"GET /api/v1/namespaces/kube-system",
-		"GET /apis/apps/v1/namespaces/here/daemonsets?watch=true&sendInitialEvents=true",
-		"GET /api/v1/namespaces/here/configmaps?watch=true",
-		"GET /apis/apps/v1/namespaces/here/daemonsets",
-		"GET /apis/apps/v1/namespaces/here/daemonsets?limit=1",
-		"GET /api/v1/secrets?fieldSelector=metadata.name%3Dx",
-		"PATCH /apis/apps/v1/namespaces/here/daemonsets/new",
-		"PATCH /apis/apps/v1/namespaces/here/daemonsets/old",
-		"PUT /apis/apps/v1/namespaces/here/daemonsets/old/status",
-		"GET /healthz", "GET /apis", "GET /api/v1", "GET /version",
-	} {
-		method, path, _ := strings.Cut(line, " ")
-		req, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Content-Type", "application/apply-patch+yaml")
-		resp, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, _ = io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-	}
-	want := []Permission{
-		{Verb: "get", Resource: "namespaces", Name: "kube-system"},
-		{Verb: "get", Resource: "nodes", Name: "one"},
-		{Verb: "list", Resource: "secrets", Name: "x"},
-		{Verb: "watch", Resource: "configmaps", Namespace: "here"},
-		{Verb: "create", Group: "apps", Resource: "daemonsets", Namespace: "here", Name: "new"},
-		{Verb: "list", Group: "apps", Resource: "daemonsets", Namespace: "here"},
-		{Verb: "patch", Group: "apps", Resource: "daemonsets", Namespace: "here", Name: "new"},
-		{Verb: "patch", Group: "apps", Resource: "daemonsets", Namespace: "here", Name: "old"},
-		{Verb: "watch", Group: "apps", Resource: "daemonsets", Namespace: "here"},
-		{Verb: "update", Group: "apps", Resource: "daemonsets/status", Namespace: "here", Name: "old"},
-	}
-	if diff := cmp.Diff(want, rec.Used()); diff != "" {
-		t.Errorf("used (-want +got):\n%s", diff)
-	}
-	granted, err := Rules([]byte(manifests))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff([]string{
-		"patch nodes: never needed",
-		"list daemonsets/status.apps in namespace here: never needed",
-	}, Unused(granted, rec.Used())); diff != "" {
-		t.Errorf("unused (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff([]string{
-		"list secrets x: not granted",
-		"watch configmaps in namespace here: not granted",
-		"create daemonsets.apps new in namespace here: not granted",
-		"patch daemonsets.apps new in namespace here: not granted",
-		"patch daemonsets.apps old in namespace here: not granted",
-		"watch daemonsets.apps in namespace here: not granted",
-		"update daemonsets/status.apps old in namespace here: not granted",
-	}, Missing(granted, rec.Used())); diff != "" {
-		t.Errorf("missing (-want +got):\n%s", diff)
-	}
-}
-
-// TestTooWide: what is granted in every namespace and needed in one is too much.
-func TestTooWide(t *testing.T) {
-	granted := []Permission{{Verb: "list", Resource: "pods"}, {Verb: "get", Resource: "nodes"}}
-	used := []Permission{{Verb: "list", Resource: "pods", Namespace: "here"}, {Verb: "get", Resource: "nodes", Name: "one"}}
-	want := []string{"list pods: needed in namespace here only"}
-	if diff := cmp.Diff(want, Unused(granted, used)); diff != "" {
-		t.Errorf("unused (-want +got):\n%s", diff)
-	}
-}

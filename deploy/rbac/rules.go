@@ -42,12 +42,6 @@ func (p Permission) String() string {
 	return b.String()
 }
 
-// allows says whether p, of a role, is enough for a request.
-func (p Permission) allows(request Permission) bool {
-	return p.Verb == request.Verb && p.Group == request.Group && p.Resource == request.Resource &&
-		(p.Namespace == "" || p.Namespace == request.Namespace) && (p.Name == "" || p.Name == request.Name)
-}
-
 func compare(a, b Permission) int {
 	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Group, b.Group),
 		cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Verb, b.Verb), cmp.Compare(a.Name, b.Name))
@@ -143,40 +137,4 @@ func expand(rule rbacv1.PolicyRule, namespace string) ([]Permission, error) {
 		}
 	}
 	return all, nil
-}
-
-// Unused returns a line for each permission that no request needs, and for each that holds in every
-// namespace where all requests that need it are in one; sorted as the permissions are.
-func Unused(granted, used []Permission) []string {
-	var lines []string
-	for _, p := range granted {
-		places := map[string]bool{}
-		for _, request := range used {
-			if p.allows(request) {
-				places[request.Namespace] = true
-			}
-		}
-		switch {
-		case len(places) == 0:
-			lines = append(lines, p.String()+": never needed")
-		case p.Namespace == "" && len(places) == 1 && !places[""]:
-			for place := range places {
-				lines = append(lines, p.String()+": needed in namespace "+place+" only")
-			}
-		}
-	}
-	return lines
-}
-
-// Missing returns a line for each request that no permission allows; sorted, each once.
-func Missing(granted, used []Permission) []string {
-	used = slices.Clone(used)
-	slices.SortFunc(used, compare)
-	var lines []string
-	for _, request := range slices.Compact(used) {
-		if !slices.ContainsFunc(granted, func(p Permission) bool { return p.allows(request) }) {
-			lines = append(lines, request.String()+": not granted")
-		}
-	}
-	return lines
 }

@@ -81,8 +81,8 @@ func awaitDevices(t *testing.T, tag string, n int, limit time.Duration) []tailne
 func TestManifests(t *testing.T) {
 	apply(t, payments)
 	apply(t, peers)
-	awaitCondition(t, payments, v1alpha1.ConditionReady, "True")
-	awaitCondition(t, peers, v1alpha1.ConditionReady, "True")
+	awaitTrue(t, payments, v1alpha1.ConditionReady)
+	awaitTrue(t, peers, v1alpha1.ConditionReady)
 	lines := strings.Split(kubectl(t, "get", "eg"), "\n")
 	var got [][]string
 	for _, line := range lines {
@@ -101,7 +101,7 @@ func TestManifests(t *testing.T) {
 		`{"spec":{"acceptRoutes":false}}`,
 	} {
 		kubectl(t, "patch", "eg", payments, "--type=merge", "-p", patch)
-		awaitCondition(t, payments, v1alpha1.ConditionConfigRendered, "True")
+		awaitTrue(t, payments, v1alpha1.ConditionConfigRendered)
 	}
 	if pods, err := gatewayPods(within(t, time.Minute), payments); err != nil || len(pods) != 0 {
 		t.Errorf("gateways without members: %d (%v)", len(pods), err)
@@ -130,7 +130,7 @@ func TestGateways(t *testing.T) {
 		}
 		return fmt.Sprintf("%+v", g.Status), nil
 	}, &v1alpha1.EgressGroupList{})
-	if reason, message := awaitCondition(t, payments, v1alpha1.ConditionExitNodeReady, "True"); reason == "" || message == "" {
+	if reason, message := awaitTrue(t, payments, v1alpha1.ConditionExitNodeReady); reason == "" || message == "" {
 		t.Errorf("ExitNodeReady says nothing: %q %q", reason, message)
 	}
 	if g, err := group(within(t, time.Minute), payments); err != nil || g.Status.ExitNode == nil || g.Status.ExitNode.ID != s.Rig.Nodes[rig.ExitA].ID {

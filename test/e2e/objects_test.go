@@ -12,6 +12,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -84,16 +85,16 @@ func group(ctx context.Context, name string) (*v1alpha1.EgressGroup, error) {
 	return g, s.Client.Get(ctx, client.ObjectKey{Name: name}, g)
 }
 
-// awaitCondition waits until the condition of the group has that status, for its present generation, and returns its message.
-func awaitCondition(t *testing.T, name, condition, status string) (reason, message string) {
+// awaitTrue waits until the condition of the group is true, for its present generation, and returns what it says.
+func awaitTrue(t *testing.T, name, condition string) (reason, message string) {
 	t.Helper()
-	await(t, 30*time.Second, fmt.Sprintf("%s of %s is %s", condition, name, status), func(ctx context.Context) (string, error) {
+	await(t, 30*time.Second, fmt.Sprintf("%s of %s is True", condition, name), func(ctx context.Context) (string, error) {
 		g, err := group(ctx, name)
 		if err != nil {
 			return "", err
 		}
 		c := meta.FindStatusCondition(g.Status.Conditions, condition)
-		if c == nil || string(c.Status) != status || c.ObservedGeneration != g.Generation {
+		if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != g.Generation {
 			return fmt.Sprintf("%+v", g.Status.Conditions), nil
 		}
 		reason, message = c.Reason, c.Message
