@@ -92,16 +92,19 @@ func (r *groupRun) authKey(ctx context.Context) (time.Duration, error) {
 	}
 	reason, wait := due(key, want, r.Clock.Now())
 	var mintErr error
+	fresh := false // what is written is key
 	if reason != "" {
 		key, reason, mintErr = r.renew(ctx, account, want)
+		fresh = mintErr == nil
 		_, wait = due(key, want, r.Clock.Now())
 	}
 	if key.Key != "" || mintErr != nil {
 		r.setKeyCondition(key, reason, mintErr)
 	}
+	retired := len(key.Retired)
 	key, revoke, err := r.revokeDue(ctx, account, key)
 	err = errors.Join(mintErr, err)
-	if key.ID != "" {
+	if key.ID != "" && (!fresh || len(key.Retired) != retired) {
 		// Also when there is nothing new: somebody may have changed the Secret.
 		err = errors.Join(err, r.writeKey(ctx, key))
 	}

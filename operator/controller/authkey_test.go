@@ -69,7 +69,7 @@ func (w *world) settle(g *v1alpha1.EgressGroup) {
 	mark := len(w.log.String())
 	w.change(g, fmt.Sprintf(`{"metadata":{"annotations":{"test/settle":%q}}}`, fmt.Sprint(mark)))
 	w.until("a reconcile of "+g.Name, func() string {
-		if !reconciled(w.log.String()[mark:], "EgressGroup.name="+g.Name+" ") {
+		if !reconciled(w.log.String()[mark:], "EgressGroup="+g.Name+" ") {
 			return "there was none"
 		}
 		return ""

@@ -95,7 +95,7 @@ func (w *world) lookTwice(gw *v1alpha1.EgressGateway) {
 	w.Helper()
 	mark := len(w.log.String())
 	w.until("two looks at "+gw.Name, func() string {
-		if n := strings.Count(w.log.String()[mark:], `msg="Reconcile done, requeueing after 1s" controller=egressgateway`); n < 2 {
+		if n := strings.Count(w.log.String()[mark:], `msg="Reconcile done, requeueing after 1s" EgressGateway=`); n < 2 {
 			return fmt.Sprint(n)
 		}
 		return ""
@@ -238,7 +238,7 @@ func (w *world) lookFails(gw *v1alpha1.EgressGateway) {
 	mark := len(w.log.String())
 	w.until("another failure", func() string {
 		for line := range strings.Lines(w.log.String()[mark:]) {
-			if strings.Contains(line, "EgressGateway.name="+gw.Name) && strings.Contains(line, "delete device") {
+			if strings.Contains(line, "EgressGateway="+gw.Name) && strings.Contains(line, "delete device") {
 				return ""
 			}
 		}
@@ -265,13 +265,19 @@ func TestDeadNode(t *testing.T) {
 		}
 		return ""
 	})
-	w.until("group gone", func() string {
+	w.until("device gone", func() string {
 		if w.get(gw, gw.Name) {
 			w.pass(61 * time.Minute)
 		}
 		return w.deviceGone(gw)
 	})
 	w.event(gw.Name, controller.ReasonPodsRemain)
+	w.until("group gone", func() string {
+		if w.getGroup("payments") != nil {
+			return "it is there"
+		}
+		return ""
+	})
 	w.cluster.setHold(false)
-	w.gone("payments")
+	w.until("nothing is left", func() string { return w.remains("payments") })
 }

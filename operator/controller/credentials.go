@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/fields"
@@ -14,7 +15,6 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/rajsinghtech/tailgate/operator/tailnet"
@@ -25,6 +25,7 @@ type credentials struct {
 	cache   cache.Cache // of this one Secret
 	name    types.NamespacedName
 	connect func(tailnet.Credentials) (Tailnet, error)
+	log     logr.Logger
 
 	mu      sync.Mutex
 	version string // of the Secret that account and err were made of
@@ -71,7 +72,7 @@ func newCredentials(mgr manager.Manager, o Options) (*credentials, error) {
 	if err != nil {
 		return nil, fmt.Errorf("watch Secret %s: %w", name, err)
 	}
-	return &credentials{cache: c, name: name, connect: o.Connect}, nil
+	return &credentials{cache: c, name: name, connect: o.Connect, log: mgr.GetLogger()}, nil
 }
 
 // get returns the tailnet, connected anew when the Secret changed. The error is a *credentialsError
@@ -90,11 +91,10 @@ func (c *credentials) get(ctx context.Context) (account, error) {
 		}
 		c.version = version
 		c.account, c.err = c.load(secret)
-		logger := log.FromContext(ctx)
 		if c.err != nil {
-			logger.Info("no tailnet credentials: groups stay as they are, and new gateways cannot log in", "cause", c.err.Error())
+			c.log.Info("no tailnet credentials: groups stay as they are, and new gateways cannot log in", "cause", c.err.Error())
 		} else {
-			logger.Info("tailnet credentials loaded", "secret", c.name.String())
+			c.log.Info("tailnet credentials loaded", "secret", c.name.String())
 		}
 	}
 	return c.account, c.err

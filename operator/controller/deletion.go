@@ -30,7 +30,8 @@ func (s *shared) poll(o metav1.Object) time.Duration {
 
 // remove takes a group away. A gateway that still runs would register a new device when its own
 // is deleted, hence the order; and the Secret goes after its keys are revoked, since it says which
-// they are. Labels of nodes go meanwhile: each EgressGateway waits for its node's. What is read is read from the server: the cache may not show yet what was made last.
+// they are. Labels of nodes go meanwhile: each EgressGateway waits for its node's. What is read is read from
+// the server: the cache may not show yet what was made last.
 func (r *groupRun) remove(ctx context.Context) (time.Duration, error) {
 	if !controllerutil.ContainsFinalizer(r.group, v1alpha1.FinalizerGroup) {
 		return 0, nil

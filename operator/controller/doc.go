@@ -2,7 +2,7 @@
 // away again. Three controllers share the work. That of an EgressGroup makes its objects, mints its
 // auth keys and writes its status. That of an EgressGateway keeps the tags of one tailnet device,
 // and deletes the device when the gateway goes. That of a Node keeps the labels that send gateways
-// to it, and is the only one that adds any.
+// to it; nobody else writes these.
 //
 // It promises that a write happens only when something differs, that every step can be cut off at
 // any point and done again, and that a device is deleted by its ID only, once no gateway on the node can

@@ -139,13 +139,13 @@ func TestSteadyState(t *testing.T) {
 		log := w.log.String()[mark:]
 		for i := range groups {
 			name := fmt.Sprintf("group-%03d", i)
-			for _, object := range []string{"EgressGroup.name=" + name + " ", "EgressGateway.name=" + v1alpha1.GatewayName(name, "node-a") + " "} {
+			for _, object := range []string{"EgressGroup=" + name + " ", "EgressGateway=" + v1alpha1.GatewayName(name, "node-a") + " "} {
 				if !reconciled(log, object) {
 					return object + "is not reconciled"
 				}
 			}
 		}
-		if !reconciled(log, "Node.name=node-a ") {
+		if !reconciled(log, "Node=node-a ") {
 			return "the node is not reconciled"
 		}
 		return ""

@@ -107,7 +107,7 @@ func duration(d time.Duration) *time.Duration { return &d }
 // newLock returns the Lease of the leader. The manager would make one that also writes events of the old API,
 // which nobody needs and which would take another permission.
 func newLock(cfg *rest.Config, namespace string) (resourcelock.Interface, error) {
-	cfg = rest.AddUserAgent(cfg, "leader-election")
+	cfg = rest.AddUserAgent(rest.CopyConfig(cfg), "leader-election") // which changes what it is given
 	cfg.Timeout = renewDeadline / 2 // one request that hangs is not the end of the lease
 	leases, err := coordinationv1.NewForConfig(cfg)
 	if err != nil {

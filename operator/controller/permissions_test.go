@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -47,9 +48,9 @@ func TestPermissions(t *testing.T) {
 	w.create(g)
 	key := w.key("peers", "")
 	// The same event once more is a patch.
-	w.pass(13*60*60*1e9, g)
+	w.pass(13*time.Hour, g)
 	key = w.key("peers", key.ID)
-	w.pass(13*60*60*1e9, g)
+	w.pass(13*time.Hour, g)
 	w.key("peers", key.ID)
 	w.until("a repeated event", func() string {
 		e := w.events("peers")[controller.ReasonKeyMinted]
@@ -58,6 +59,7 @@ func TestPermissions(t *testing.T) {
 		}
 		return ""
 	})
+	w.clock.SetTime(time.Now()) // the server's, by which deletions are dated
 	for _, name := range []string{"payments", "peers"} {
 		w.must(w.client.Delete(w.ctx(), group(name)))
 		w.gone(name)

@@ -24,9 +24,8 @@ const (
 	ReasonClientReplaced = "ClientReplaced"
 	// ReasonRenewalDelayed: a new auth key cannot be minted; the present one is still good.
 	ReasonRenewalDelayed = "RenewalDelayed"
-	// ReasonKeyMinted and ReasonKeyRevoked: it was done.
-	ReasonKeyMinted  = "KeyMinted"
-	ReasonKeyRevoked = "KeyRevoked"
+	// ReasonKeyMinted: a new auth key is in the group's Secret.
+	ReasonKeyMinted = "KeyMinted"
 	// ReasonKeyAbandoned: a key could not be revoked in time; it expires by itself.
 	ReasonKeyAbandoned = "KeyAbandoned"
 	// ReasonCredentialsMissing: there is no Secret with the tailnet's credentials.

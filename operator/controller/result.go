@@ -20,6 +20,9 @@ func result(ctx context.Context, wait time.Duration, err error) (reconcile.Resul
 	if err == nil {
 		return reconcile.Result{RequeueAfter: wait}, nil
 	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return reconcile.Result{}, nil // the operator ends; the next one goes on
+	}
 	if apierrors.IsConflict(err) {
 		// Somebody else wrote first, and the cache will show it soon.
 		log.FromContext(ctx).V(1).Info("an object changed meanwhile; trying again", "cause", err.Error())

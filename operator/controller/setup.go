@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -71,6 +72,7 @@ type shared struct {
 	recorder events.EventRecorder
 	creds    *credentials
 	cleanups *cleanups
+	log      logr.Logger
 }
 
 // Setup adds the controllers to a manager, whose cache has [CacheOptions] and whose scheme knows
@@ -90,6 +92,7 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		recorder: mgr.GetEventRecorder(FieldManager),
 		creds:    creds,
 		cleanups: &cleanups{},
+		log:      mgr.GetLogger(),
 	}
 	if err := index(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -191,12 +194,19 @@ func slimNode(obj any) (any, error) {
 	return obj, nil
 }
 
-// options returns those of a controller: failures are tried again after 200 ms, twice that, and so on up to five
-// minutes, each object by itself.
-func (s *shared) options() controller.Options {
+// options returns those of the controller of a kind: failures are tried again after 200 ms, twice that, and so on up to
+// five minutes, each object by itself.
+func (s *shared) options(kind string) controller.Options {
 	return controller.Options{
 		MaxConcurrentReconciles: s.Workers,
 		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](200*time.Millisecond, 5*time.Minute),
 		ReconciliationTimeout:   2 * time.Minute,
+		LogConstructor: func(req *reconcile.Request) logr.Logger {
+			if req == nil {
+				// Of watches that start and workers that end.
+				return s.log.WithValues("controller", kind).V(1)
+			}
+			return s.log.WithValues(kind, req.Name)
+		},
 	}
 }

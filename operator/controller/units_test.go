@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
@@ -194,5 +195,16 @@ func TestResult(t *testing.T) {
 		if (err != nil) != tt.isLeftToList || got.RequeueAfter < tt.least || got.RequeueAfter > tt.most {
 			t.Errorf("%s: %v, %v", tt.name, got.RequeueAfter, err)
 		}
+	}
+}
+
+// TestLockLeavesTheConfigAlone: the lease has a short time limit, and watches on the same configuration have none.
+func TestLockLeavesTheConfigAlone(t *testing.T) {
+	cfg := &rest.Config{Host: "http://127.0.0.1:1", UserAgent: "mine"}
+	if _, err := newLock(cfg, "tailgate-system"); err != nil {
+		t.Fatal(err)
+	}
+	if cfg.Timeout != 0 || cfg.UserAgent != "mine" {
+		t.Errorf("the configuration has now a time limit of %v and the user agent %q", cfg.Timeout, cfg.UserAgent)
 	}
 }

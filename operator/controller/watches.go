@@ -51,7 +51,7 @@ func (s *shared) addGroups(mgr manager.Manager) error {
 		Owns(&appsv1.DaemonSet{}).Owns(&corev1.Secret{}).Owns(&corev1.ConfigMap{}).Owns(&corev1.ServiceAccount{}).
 		Watches(&v1alpha1.EgressGateway{}, handler.EnqueueRequestsFromMapFunc(groupOf)).
 		WatchesRawSource(source.Kind(s.creds.cache, &corev1.Secret{}, handler.TypedEnqueueRequestsFromMapFunc(s.allGroups))).
-		WithOptions(s.options()).
+		WithOptions(s.options("EgressGroup")).
 		Complete(&groups{shared: s, timers: &timers{}, told: &told{}})
 }
 
@@ -63,7 +63,7 @@ func (s *shared) addGateways(mgr manager.Manager) error {
 		Watches(&v1alpha1.EgressGroup{}, handler.EnqueueRequestsFromMapFunc(s.gatewaysOfGroup), builder.WithPredicates(specOrDeletion())).
 		WatchesMetadata(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(s.gatewaysOfNode), builder.WithPredicates(labelsChanged())).
 		WatchesRawSource(source.Kind(s.creds.cache, &corev1.Secret{}, handler.TypedEnqueueRequestsFromMapFunc(s.allGateways))).
-		WithOptions(s.options()).
+		WithOptions(s.options("EgressGateway")).
 		Complete(&gateways{shared: s, tagged: &tagged{}})
 }
 
@@ -73,7 +73,7 @@ func (s *shared) addNodes(mgr manager.Manager) error {
 		For(&corev1.Node{}, builder.OnlyMetadata, builder.WithPredicates(labelsChanged())).
 		Watches(&v1alpha1.EgressGateway{}, handler.EnqueueRequestsFromMapFunc(nodeOf)).
 		Watches(&v1alpha1.EgressGroup{}, handler.EnqueueRequestsFromMapFunc(s.nodesOfGroup), builder.WithPredicates(specOrDeletion())).
-		WithOptions(s.options()).
+		WithOptions(s.options("Node")).
 		Complete(&nodes{shared: s})
 }
 
