@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rajsinghtech/tailgate/test/bench/internal/proc"
+	"github.com/rajsinghtech/tailgate/test/bench/internal/stats"
 	"github.com/rajsinghtech/tailgate/test/rig"
 )
 
@@ -24,7 +26,7 @@ type bench struct {
 	sides   []*side // ours, theirs
 	dir     string
 	jobs    uint64
-	machine machine
+	machine proc.Machine
 
 	// bytes are those of each transfer, by name, rate is in datagrams a second: as calibrated.
 	bytes map[string]int64
@@ -39,7 +41,7 @@ func setUp(ctx context.Context, s settings, out io.Writer) (b *bench, err error)
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute) // building takes long on a new machine
 	defer cancel()
 	b = &bench{s: s, out: out, bytes: map[string]int64{}, results: map[string]*pairs{}}
-	if b.machine, err = thisMachine(); err != nil {
+	if b.machine, err = proc.ThisMachine(); err != nil {
 		return nil, err
 	}
 	if b.dir, err = os.MkdirTemp("", "tgbenchdir-"); err != nil {
@@ -132,7 +134,7 @@ func (b *bench) calibrate(ctx context.Context, picked []step) error {
 
 // measureBusy notes how much of the machine something else uses.
 func (b *bench) measureBusy(ctx context.Context) error {
-	before, err := machineCPU()
+	before, err := proc.MachineCPU()
 	if err != nil {
 		return err
 	}
@@ -143,7 +145,7 @@ func (b *bench) measureBusy(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	after, err := machineCPU()
+	after, err := proc.MachineCPU()
 	b.machine.Busy = (after - before).Seconds() / time.Since(start).Seconds() / float64(b.machine.CPUs)
 	return err
 }
@@ -197,7 +199,7 @@ func (b *bench) pair(ctx context.Context, round int, st step) error {
 			b.results[m.key] = &pairs{}
 		}
 		b.results[m.key].add(o, t)
-		said = append(said, fmt.Sprintf("%s and %s %s", figure(o), figure(t), m.unit))
+		said = append(said, fmt.Sprintf("%s and %s %s", stats.Figure(o), stats.Figure(t), m.unit))
 	}
 	fmt.Fprintf(b.out, "%s\n", strings.Join(said, "; "))
 	return nil

@@ -6,11 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"slices"
-	"strconv"
 	"text/tabwriter"
+
+	"github.com/rajsinghtech/tailgate/test/bench/internal/proc"
+	"github.com/rajsinghtech/tailgate/test/bench/internal/stats"
 )
 
 // method is what a reader of the figures has to know.
@@ -48,10 +49,10 @@ func summarize(picked []step, results map[string]*pairs) []line {
 			}
 			l := line{
 				Key: m.key, Name: m.name, Unit: m.unit, Ours: p.ours, Theirs: p.theirs,
-				Ratios: p.ratios(), Ratio: median(p.ratios()), Goal: m.goal.text(m.unit),
+				Ratios: p.ratios(), Ratio: stats.Median(p.ratios()), Goal: m.goal.text(m.unit),
 			}
 			if m.goal.of != noGoal {
-				l.Met = new(m.goal.met(l.Ratio, median(p.ours)))
+				l.Met = new(m.goal.met(l.Ratio, stats.Median(p.ours)))
 			}
 			lines = append(lines, l)
 		}
@@ -79,19 +80,10 @@ func printTable(out io.Writer, lines []line) {
 		if l.Met != nil {
 			met = map[bool]string{true: "yes", false: "NO"}[*l.Met]
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.2f [%.2f to %.2f]\t%s\t%s\n", l.Name, l.Unit, figure(median(l.Ours)), figure(median(l.Theirs)),
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.2f [%.2f to %.2f]\t%s\t%s\n", l.Name, l.Unit, stats.Figure(stats.Median(l.Ours)), stats.Figure(stats.Median(l.Theirs)),
 			l.Ratio, slices.Min(l.Ratios), slices.Max(l.Ratios), l.Goal, met)
 	}
 	_ = w.Flush()
-}
-
-// figure writes x with three significant digits, more only before the decimal point.
-func figure(x float64) string {
-	if x == 0 || math.IsNaN(x) || math.IsInf(x, 0) {
-		return strconv.FormatFloat(x, 'g', -1, 64)
-	}
-	decimals := max(2-int(math.Floor(math.Log10(math.Abs(x)))), 0)
-	return strconv.FormatFloat(x, 'f', decimals, 64)
 }
 
 // report prints what was measured and, if asked for, writes the raw figures.
@@ -106,7 +98,7 @@ func (b *bench) report(picked []step) ([]line, error) {
 		return lines, nil
 	}
 	raw, err := json.MarshalIndent(struct {
-		Machine  machine          `json:"machine"`
+		Machine  proc.Machine     `json:"machine"`
 		Rounds   int              `json:"rounds"`
 		Bytes    map[string]int64 `json:"bytes"`
 		Rate     int              `json:"datagramsOffered"`

@@ -2,29 +2,6 @@
 
 package main
 
-import (
-	"math"
-	"slices"
-)
-
-// quantile returns the value that a share q of xs is at or below (nearest rank); NaN of none.
-func quantile(xs []float64, q float64) float64 {
-	if len(xs) == 0 {
-		return math.NaN()
-	}
-	s := slices.Sorted(slices.Values(xs))
-	return s[min(max(int(math.Ceil(q*float64(len(s))))-1, 0), len(s)-1)]
-}
-
-// median returns the middle of xs, or the mean of the middle two; NaN of none.
-func median(xs []float64) float64 {
-	if len(xs) == 0 {
-		return math.NaN()
-	}
-	s := slices.Sorted(slices.Values(xs))
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
-}
-
 // pairs are the figures of one measure, by round; only rounds in which both sides gave one count.
 type pairs struct {
 	ours, theirs []float64

@@ -11,6 +11,8 @@ import (
 
 	"tailscale.com/tailcfg"
 
+	"github.com/rajsinghtech/tailgate/test/bench/internal/proc"
+	"github.com/rajsinghtech/tailgate/test/bench/internal/stats"
 	"github.com/rajsinghtech/tailgate/test/rig"
 )
 
@@ -85,7 +87,7 @@ func (b *bench) memory(_ context.Context, s *side) (figures, error) {
 }
 
 func memoryFigures(key string, pid int) (figures, error) {
-	rss, pss, err := memory(pid)
+	rss, pss, err := proc.Memory(pid)
 	return figures{key: float64(rss) / mega, key + "/pss": float64(pss) / mega}, err
 }
 
@@ -104,7 +106,7 @@ func (b *bench) roundTrip(ctx context.Context, s *side) (figures, error) {
 	for _, d := range r.RoundTrips {
 		us = append(us, float64(d)/float64(time.Microsecond))
 	}
-	return figures{"rtt": median(us), "rtt/p99": quantile(us, 0.99)}, nil
+	return figures{"rtt": stats.Median(us), "rtt/p99": stats.Quantile(us, 0.99)}, nil
 }
 
 // datagrams sends more small datagrams than arrive, and counts those that do.
@@ -136,11 +138,11 @@ func (b *bench) transfer(ctx context.Context, s *side, t transferKind) (figures,
 	if n == 0 {
 		return nil, errors.New("not calibrated")
 	}
-	process, err := processCPU(s.pid())
+	process, err := proc.CPU(s.pid())
 	if err != nil {
 		return nil, err
 	}
-	whole, err := machineCPU()
+	whole, err := proc.MachineCPU()
 	if err != nil {
 		return nil, err
 	}
@@ -148,11 +150,11 @@ func (b *bench) transfer(ctx context.Context, s *side, t transferKind) (figures,
 	if err != nil {
 		return nil, err
 	}
-	processAfter, err := processCPU(s.pid())
+	processAfter, err := proc.CPU(s.pid())
 	if err != nil {
 		return nil, err
 	}
-	wholeAfter, err := machineCPU()
+	wholeAfter, err := proc.MachineCPU()
 	return figures{
 		t.name:              float64(n) / took.Seconds() / megabit,
 		t.name + "/cpu":     (processAfter - process).Seconds() / (float64(n) / giga),
@@ -188,7 +190,7 @@ func (b *bench) reload(ctx context.Context, s *side) (figures, error) {
 		}
 		ms = append(ms, took.Seconds()*1e3)
 	}
-	return figures{"reload": median(ms)}, nil
+	return figures{"reload": stats.Median(ms)}, nil
 }
 
 // crash kills the gateway under pings and starts it again at once, as a kubelet does at the first crash. The gap is

@@ -7,7 +7,8 @@
 //
 //	func TestMain(m *testing.M) { kubetest.Main(m, kubetest.Options{CRDs: true}) }
 //
-// and each of its tests asks [Shared] for it; [Start] makes one more, for a test of its own. A server takes three or
+// and each of its tests asks [Shared] for it; [Start] makes one more, for a test of its own. A program that is no test, such
+// as a bench, has [Run]. A server takes three or
 // four seconds to start. Packages may run side by side: ports are free ones, data is in folders of their own.
 //
 // It promises to leave nothing: servers end with the test or the package, and also when the test process

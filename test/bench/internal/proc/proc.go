@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package proc
 
 import (
 	"fmt"
@@ -17,8 +17,8 @@ import (
 // for (time(7)). A process's times are scaled by the scheduler's own, exact account.
 const tick = 10 * time.Millisecond
 
-// processCPU is the CPU time that a process has used, in user space and in the kernel on its behalf.
-func processCPU(pid int) (time.Duration, error) {
+// CPU is the CPU time that a process has used, in user space and in the kernel on its behalf.
+func CPU(pid int) (time.Duration, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, fmt.Errorf("read CPU time: %w", err)
@@ -37,9 +37,9 @@ func parseProcessStat(s string) (time.Duration, error) {
 	return sumTicks(fields[11:13])
 }
 
-// machineCPU is the CPU time that the machine has spent on anything, interrupts and softirqs
+// MachineCPU is the CPU time that the machine has spent on anything, interrupts and softirqs
 // included, since its start.
-func machineCPU() (time.Duration, error) {
+func MachineCPU() (time.Duration, error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, fmt.Errorf("read the machine's CPU time: %w", err)
@@ -70,9 +70,9 @@ func sumTicks(fields []string) (time.Duration, error) {
 	return time.Duration(sum) * tick, nil
 }
 
-// memory returns what a process keeps in memory, in bytes: all of it (VmRSS), and with shared
+// Memory returns what a process keeps in memory, in bytes: all of it (VmRSS), and with shared
 // pages divided among those that share them (PSS).
-func memory(pid int) (rss, pss int64, err error) {
+func Memory(pid int) (rss, pss int64, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, 0, fmt.Errorf("read memory in use: %w", err)
@@ -81,15 +81,15 @@ func memory(pid int) (rss, pss int64, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("read memory in use: %w", err)
 	}
-	if rss, err = kibibytes(string(status), "VmRSS"); err != nil {
+	if rss, err = Kibibytes(string(status), "VmRSS"); err != nil {
 		return 0, 0, err
 	}
-	pss, err = kibibytes(string(rollup), "Pss")
+	pss, err = Kibibytes(string(rollup), "Pss")
 	return rss, pss, err
 }
 
-// kibibytes finds a line as in "VmRSS:	   1234 kB", the kernel's kB being 1024 bytes, and returns bytes.
-func kibibytes(text, key string) (int64, error) {
+// Kibibytes finds a line as in "VmRSS:	   1234 kB", the kernel's kB being 1024 bytes, and returns bytes.
+func Kibibytes(text, key string) (int64, error) {
 	for line := range strings.Lines(text) {
 		name, value, _ := strings.Cut(line, ":")
 		f := strings.Fields(value)
@@ -105,8 +105,8 @@ func kibibytes(text, key string) (int64, error) {
 	return 0, fmt.Errorf("read memory in use: there is no %s", key)
 }
 
-// machine says what the figures were taken on.
-type machine struct {
+// Machine says what the figures were taken on.
+type Machine struct {
 	CPU    string  `json:"cpu"`
 	CPUs   int     `json:"cpus"`
 	Memory float64 `json:"memoryGB"`
@@ -116,8 +116,9 @@ type machine struct {
 	Busy float64 `json:"busyBefore"`
 }
 
-func thisMachine() (machine, error) {
-	m := machine{CPU: "unknown", CPUs: runtime.NumCPU(), Go: runtime.Version()}
+// ThisMachine describes the machine that this process runs on; its Busy is for the caller to measure.
+func ThisMachine() (Machine, error) {
+	m := Machine{CPU: "unknown", CPUs: runtime.NumCPU(), Go: runtime.Version()}
 	info, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return m, fmt.Errorf("describe the machine: %w", err)
@@ -132,7 +133,7 @@ func thisMachine() (machine, error) {
 	if err != nil {
 		return m, fmt.Errorf("describe the machine: %w", err)
 	}
-	total, err := kibibytes(string(mem), "MemTotal")
+	total, err := Kibibytes(string(mem), "MemTotal")
 	if err != nil {
 		return m, err
 	}
@@ -146,7 +147,7 @@ func thisMachine() (machine, error) {
 }
 
 // String returns the description in words.
-func (m machine) String() string {
+func (m Machine) String() string {
 	return fmt.Sprintf("%s, %d CPUs, %.0f GB, Linux %s, %s, %.0f %% busy before the bench began",
 		m.CPU, m.CPUs, m.Memory, m.Kernel, m.Go, 100*m.Busy)
 }

@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package proc
 
 import (
 	"os"
@@ -19,7 +19,7 @@ func TestParseStat(t *testing.T) {
 	if got, err := parseMachineStat(whole); err != nil || got != 4350*time.Millisecond {
 		t.Errorf("the machine used %v, %v; want 4.35s", got, err)
 	}
-	if n, err := kibibytes("VmPeak:\t 900 kB\nVmRSS:\t  123 kB\n", "VmRSS"); err != nil || n != 123<<10 {
+	if n, err := Kibibytes("VmPeak:\t 900 kB\nVmRSS:\t  123 kB\n", "VmRSS"); err != nil || n != 123<<10 {
 		t.Errorf("VmRSS is %d, %v; want %d", n, err, 123<<10)
 	}
 	for _, bad := range []string{"", "42 (x)", "42 (x) S 1 2 3", "42 (x) S 1 42 42 0 -1 4194560 100 0 0 0 a b 7"} {
@@ -30,19 +30,19 @@ func TestParseStat(t *testing.T) {
 			t.Errorf("%q was taken for %v", bad, got)
 		}
 	}
-	if n, err := kibibytes("VmRSSX:\t 9 kB\n", "VmRSS"); err == nil {
+	if n, err := Kibibytes("VmRSSX:\t 9 kB\n", "VmRSS"); err == nil {
 		t.Errorf("a missing VmRSS was taken for %d", n)
 	}
 }
 
 // TestProc reads the real files, of this process.
 func TestProc(t *testing.T) {
-	before, err := processCPU(os.Getpid())
+	before, err := CPU(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; {
-		after, err := processCPU(os.Getpid())
+		after, err := CPU(os.Getpid())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,14 +53,14 @@ func TestProc(t *testing.T) {
 			t.Fatal("CPU time stands still")
 		}
 	}
-	rss, pss, err := memory(os.Getpid())
+	rss, pss, err := Memory(os.Getpid())
 	if err != nil || rss < 1<<20 || pss <= 0 || pss > 2*rss {
 		t.Errorf("this process has RSS %d, PSS %d, %v", rss, pss, err)
 	}
-	if busy, err := machineCPU(); err != nil || busy < before {
+	if busy, err := MachineCPU(); err != nil || busy < before {
 		t.Errorf("the machine used %v, %v; this process %v of it", busy, err, before)
 	}
-	if m, err := thisMachine(); err != nil || m.CPUs < 1 || m.Kernel == "" || m.Memory <= 0 {
+	if m, err := ThisMachine(); err != nil || m.CPUs < 1 || m.Kernel == "" || m.Memory <= 0 {
 		t.Errorf("this machine: %+v, %v", m, err)
 	}
 }
