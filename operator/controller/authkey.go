@@ -92,10 +92,9 @@ func (r *groupRun) authKey(ctx context.Context) (time.Duration, error) {
 	}
 	reason, wait := due(key, want, r.Clock.Now())
 	var mintErr error
-	fresh := false // what is written is key
+	fresh := false // key is what was written just now
 	if reason != "" {
-		key, reason, mintErr = r.renew(ctx, account, want)
-		fresh = mintErr == nil
+		key, fresh, reason, mintErr = r.renew(ctx, account, want)
 		_, wait = due(key, want, r.Clock.Now())
 	}
 	if key.Key != "" || mintErr != nil {
@@ -143,34 +142,34 @@ func (r *groupRun) refused() (last time.Time) {
 
 // renew mints a key and writes it. It returns the key that gateways have now, and why that is not
 // the one wanted: "" after success.
-func (r *groupRun) renew(ctx context.Context, account account, want keyWant) (render.AuthKey, string, error) {
+func (r *groupRun) renew(ctx context.Context, account account, want keyWant) (_ render.AuthKey, minted bool, reason string, err error) {
 	// The cache may not show yet what was minted a moment ago.
 	old, err := r.readKey(ctx, r.live)
 	if err != nil {
-		return old, ReasonApplyFailed, err
+		return old, false, ReasonApplyFailed, err
 	}
 	now := r.Clock.Now()
-	reason, _ := due(old, want, now)
+	reason, _ = due(old, want, now)
 	if reason == "" {
-		return old, "", nil
+		return old, false, "", nil
 	}
-	minted, err := account.MintKey(ctx, tailnet.KeyRequest{
+	fresh, err := account.MintKey(ctx, tailnet.KeyRequest{
 		Tags: want.tags, Lifetime: r.KeyLifetime, Description: tailnet.KeyDescription(r.Cluster, r.group.Name),
 	})
 	if err != nil {
-		return old, reason, err
+		return old, false, reason, err
 	}
 	// By our own clock: what counts is how long the key lasts from now.
 	next := replace(old, render.AuthKey{
-		Key: minted.Key, ID: minted.ID, Tags: want.tags, Client: want.client,
-		Minted: now, Expires: now.Add(minted.Expires.Sub(minted.Created)),
+		Key: fresh.Key, ID: fresh.ID, Tags: want.tags, Client: want.client,
+		Minted: now, Expires: now.Add(fresh.Expires.Sub(fresh.Created)),
 	}, reason, now)
 	if err := r.writeKey(ctx, next); err != nil {
-		return old, reason, errors.Join(err, r.discard(ctx, account, minted.ID))
+		return old, false, reason, errors.Join(err, r.discard(ctx, account, fresh.ID))
 	}
 	r.Metrics.keyMinted(reason)
 	r.event(r.group, corev1.EventTypeNormal, ReasonKeyMinted, "Mint", "auth key %s is minted, because of %s", next.ID, reason)
-	return next, "", nil
+	return next, true, "", nil
 }
 
 func (r *groupRun) writeKey(ctx context.Context, key render.AuthKey) error {
