@@ -68,7 +68,7 @@ func isolate() (int, error) {
 		Cloneflags: unix.CLONE_NEWPID, Unshareflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL,
 	}
 	code, err := exitCode(c.Run())
-	return code, errors.Join(err, sweep(all), os.RemoveAll(dir))
+	return code, errors.Join(err, sweepOf(dir))
 }
 
 // exitCode tells a program that failed from one that could not be run.
@@ -85,24 +85,32 @@ func exitCode(err error) (int, error) {
 
 // sweep ends labs of tests that were killed; the folder of each is named as its process was.
 func sweep(all string) error {
-	dirs, err := filepath.Glob(filepath.Join(all, "*", "*", "lab.json"))
+	dirs, err := filepath.Glob(filepath.Join(all, "*"))
 	if err != nil {
 		return err
 	}
-	for _, f := range dirs {
-		dir := filepath.Dir(f)
-		of := filepath.Dir(dir)
-		if _, err := os.Stat(filepath.Join("/proc", filepath.Base(of))); !errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err := lab.Down(context.Background(), of, filepath.Base(dir)); err != nil {
-			return err
-		}
-		if err := os.RemoveAll(of); err != nil {
-			return err
+	for _, dir := range dirs {
+		if _, err := os.Stat(filepath.Join("/proc", filepath.Base(dir))); errors.Is(err, fs.ErrNotExist) {
+			if err := sweepOf(dir); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// sweepOf ends the labs that a test left, and removes its folder.
+func sweepOf(dir string) error {
+	labs, err := filepath.Glob(filepath.Join(dir, "*", "lab.json"))
+	if err != nil {
+		return err
+	}
+	for _, f := range labs {
+		if err := lab.Down(context.Background(), dir, filepath.Base(filepath.Dir(f))); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(dir)
 }
 
 // reapFor runs the tests and collects orphans, as process 1 has to.

@@ -59,15 +59,14 @@ func (l *Lab) setupCore() error {
 			}
 		}
 		off := false
-		br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridgeLink, TxQLen: -1}, MulticastSnooping: &off}
+		br := &netlink.Bridge{
+			LinkAttrs:         netlink.LinkAttrs{Name: bridgeLink, TxQLen: -1, HardwareAddr: hardware(l.Plan.ControlPlane)},
+			MulticastSnooping: &off,
+		}
 		if err := netlink.LinkAdd(br); err != nil {
 			return fmt.Errorf("add bridge: %w", err)
 		}
-		var addrs []netip.Prefix
-		for i, a := range l.Plan.ControlPlane {
-			addrs = append(addrs, netip.PrefixFrom(a, l.Plan.NodeNets[i].Bits()))
-		}
-		if err := errors.Join(configure("lo", nil), configure(bridgeLink, addrs)); err != nil {
+		if err := errors.Join(configure("lo", nil), configure(bridgeLink, l.Plan.onNet(l.Plan.ControlPlane))); err != nil {
 			return err
 		}
 		return l.podRoutes("")
@@ -96,12 +95,8 @@ func (l *Lab) setupNode(ctx context.Context, n *NodePlan) error {
 	if err != nil {
 		return fmt.Errorf("set up the network of %s: %w", n.Name, err)
 	}
-	var addrs []netip.Prefix
-	for i, a := range n.Addrs {
-		addrs = append(addrs, netip.PrefixFrom(a, l.Plan.NodeNets[i].Bits()))
-	}
 	// What a crash left of the last one may not have gone yet.
-	err = errors.Join(l.removePort(n.Name), l.addPort(n.Name, ns, nodeLink, n.hardware(), addrs))
+	err = errors.Join(l.removePort(n.Name), l.addPort(n.Name, ns, nodeLink, n.Addrs))
 	if err != nil {
 		return fmt.Errorf("connect %s: %w", n.Name, err)
 	}
@@ -135,19 +130,20 @@ func (l *Lab) podRoutes(self string) error {
 	return nil
 }
 
-// hardware is the address of the node's interface. It stays the same when the node is rebooted, as others, who
-// remember it for a while, expect; it is a locally administered one (IEEE 802, 8.2.2).
-func (n *NodePlan) hardware() net.HardwareAddr {
-	b := n.Addrs[0].As16()
+// hardware is the address of the interface that has these addresses, a locally administered one (IEEE 802,
+// 8.2.2). It follows from them, since others remember it for a while: a node that was rebooted, a host that was
+// attached again and the bridge, which without one of its own takes that of a port, would else be out of
+// reach until they ask again.
+func hardware(addrs []netip.Addr) net.HardwareAddr {
+	b := addrs[0].As16()
 	return net.HardwareAddr{0x02, 0x1a, b[12], b[13], b[14], b[15]}
 }
 
-// addPort makes a link between the bridge, where it is called port, and a namespace. A hardware address of nil
-// is any.
-func (l *Lab) addPort(port string, ns *netns.Handle, link string, hw net.HardwareAddr, addrs []netip.Prefix) error {
+// addPort makes a link between the bridge, where it is called port, and a namespace.
+func (l *Lab) addPort(port string, ns *netns.Handle, link string, addrs []netip.Addr) error {
 	err := l.core.Do(func() error {
 		v := netlink.NewVeth(netlink.LinkAttrs{Name: port, TxQLen: -1})
-		v.PeerName, v.PeerNamespace, v.PeerHardwareAddr = link, netlink.NsFd(ns.FD()), hw
+		v.PeerName, v.PeerNamespace, v.PeerHardwareAddr = link, netlink.NsFd(ns.FD()), hardware(addrs)
 		if err := netlink.LinkAdd(v); err != nil {
 			return fmt.Errorf("add link %s: %w", port, err)
 		}
@@ -163,7 +159,7 @@ func (l *Lab) addPort(port string, ns *netns.Handle, link string, hw net.Hardwar
 	if err != nil {
 		return err
 	}
-	return ns.Do(func() error { return configure(link, addrs) })
+	return ns.Do(func() error { return configure(link, l.Plan.onNet(addrs)) })
 }
 
 // removePort removes a link of the bridge. One that is not there is removed.

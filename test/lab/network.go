@@ -98,12 +98,9 @@ func (n *Network) Attach(ns *netns.Handle, link string, behind ...netip.Prefix) 
 		if !ok {
 			return nil, fmt.Errorf("attach to lab %s: no address is free", n.l.Options.Name)
 		}
-		a := &Attachment{n: n, port: fmt.Sprintf("host%d", i)}
-		for _, p := range addrs {
-			a.Addrs = append(a.Addrs, p.Addr())
-		}
+		a := &Attachment{Addrs: addrs, n: n, port: fmt.Sprintf("host%d", i)}
 		// The kernel knows which places are taken: the port's name is there once.
-		err := n.l.addPort(a.port, ns, link, nil, addrs)
+		err := n.l.addPort(a.port, ns, link, addrs)
 		if errors.Is(err, unix.EEXIST) && n.taken(a.port) {
 			continue
 		}

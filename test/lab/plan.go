@@ -104,15 +104,24 @@ func (p *Plan) Node(name string) *NodePlan {
 }
 
 // Host returns the addresses of the nth place for an attached host, n from 0, and whether there is one.
-func (p *Plan) Host(n int) ([]netip.Prefix, bool) {
+func (p *Plan) Host(n int) ([]netip.Addr, bool) {
 	if n < 0 || firstHost+n > lastHost {
 		return nil, false
 	}
-	var all []netip.Prefix
+	var all []netip.Addr
 	for _, net := range p.NodeNets {
-		all = append(all, netip.PrefixFrom(place(net, firstHost+n), net.Bits()))
+		all = append(all, place(net, firstHost+n))
 	}
 	return all, true
+}
+
+// onNet gives addresses in the node networks, one a family, the length of these.
+func (p *Plan) onNet(addrs []netip.Addr) []netip.Prefix {
+	var all []netip.Prefix
+	for i, a := range addrs {
+		all = append(all, netip.PrefixFrom(a, p.NodeNets[i].Bits()))
+	}
+	return all
 }
 
 // place returns an address in a node network: in both families it ends in the same digits, so ::11 goes

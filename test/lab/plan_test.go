@@ -99,18 +99,18 @@ func TestHosts(t *testing.T) {
 			break
 		}
 		for i, a := range addrs {
-			if taken[a.Addr()] || !p.NodeNets[i].Contains(a.Addr()) {
+			if taken[a] || !p.NodeNets[i].Contains(a) {
 				t.Errorf("host %d has %v", n, a)
 			}
-			taken[a.Addr()] = true
+			taken[a] = true
 		}
 	}
 	if n < 100 {
 		t.Errorf("there is room for %d hosts only", n)
 	}
 	got, _ := p.Host(7)
-	want := []netip.Prefix{netip.MustParsePrefix("192.168.70.107/24"), netip.MustParsePrefix("fd00:168:70::107/64")}
-	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+	want := []netip.Addr{netip.MustParseAddr("192.168.70.107"), netip.MustParseAddr("fd00:168:70::107")}
+	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
 		t.Error(diff)
 	}
 }

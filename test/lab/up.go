@@ -57,6 +57,9 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 // running returns the lab that is up, when it is as wanted.
 func running(ctx context.Context, o Options) (*Lab, error) {
 	l, err := Open(ctx, o.Dir, o.Name)
+	if errors.Is(err, ErrNotUp) { // there is a lock, and no lab yet, or none any more
+		return nil, fmt.Errorf("lab %s: %w", o.Name, ErrBusy)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,5 @@
 //go:build linux
 
-// Command lab starts, ends, inspects and torments Kubernetes clusters on this machine; see package lab.
-// It must be run as root, in tailgate's source tree.
 package main
 
 import (
@@ -116,20 +114,32 @@ func parse(name string, args []string) (*cliFlags, []string, error) {
 		})
 	case "binaries":
 		fs.StringVar(&f.only, "only", "", "")
-	case "kubectl":
-		// Flags that are not the lab's are kubectl's, wherever they are.
-		own := 0
-		for own < len(args) && (strings.HasPrefix(args[own], "--name=") || strings.HasPrefix(args[own], "--dir=")) {
-			own++
-		}
-		rest := args[own:]
-		if len(rest) > 0 && rest[0] == "--" {
-			rest = rest[1:]
-		}
-		return f, rest, fs.Parse(args[:own])
 	}
+	own, rest := ownFlags(name, args)
+	if name == "kubectl" {
+		return f, rest, fs.Parse(own)
+	}
+	args = append(own, rest...)
 	if err := fs.Parse(args); err != nil {
 		return nil, nil, err
 	}
 	return f, fs.Args(), nil
+}
+
+// ownFlags takes --name and --dir out of args, wherever they are; but of what is kubectl's, or a program's
+// in a node, only from before it.
+func ownFlags(name string, args []string) (own, rest []string) {
+	for i, a := range args {
+		switch {
+		case strings.HasPrefix(a, "--name=") || strings.HasPrefix(a, "--dir="):
+			own = append(own, a)
+		case name == "kubectl" && a == "--":
+			return own, args[i+1:]
+		case name == "kubectl" || name == "shell":
+			return own, args[i:]
+		default:
+			rest = append(rest, a)
+		}
+	}
+	return own, rest
 }

@@ -1,7 +1,5 @@
 //go:build linux
 
-// Command labd keeps a lab: "labd supervise" from the outside, "labd machine" as process 1 of the
-// control plane and of each node. Package lab starts it; it is no use by itself.
 package main
 
 import (

@@ -1,7 +1,5 @@
 //go:build linux
 
-// Command labtool is what runs in the lab's containers: the pause container, and a set of small
-// network tools, each a command or, by a link of that name, a program of its own.
 package main
 
 import (
