@@ -108,7 +108,7 @@ func duration(d time.Duration) *time.Duration { return &d }
 // which nobody needs and which would take another permission.
 func newLock(cfg *rest.Config, namespace string) (resourcelock.Interface, error) {
 	cfg = rest.AddUserAgent(rest.CopyConfig(cfg), "leader-election") // which changes what it is given
-	cfg.Timeout = renewDeadline / 2 // one request that hangs is not the end of the lease
+	cfg.Timeout = renewDeadline / 2                                  // one request that hangs is not the end of the lease
 	leases, err := coordinationv1.NewForConfig(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("prepare leader election: %w", err)
