@@ -84,7 +84,10 @@ func setupHost() error {
 }
 
 func setupCore() error {
-	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge, TxQLen: -1}}); err != nil {
+	// An address of its own: without, a bridge takes that of a port, and another when that port goes, which hosts
+	// learn only when their neighbour entries have aged.
+	own := net.HardwareAddr{0x02, 0x74, 0x77, 0x00, 0x00, 0x01}
+	if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridge, TxQLen: -1, HardwareAddr: own}}); err != nil {
 		return fmt.Errorf("add bridge: %w", err)
 	}
 	for _, key := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} {
