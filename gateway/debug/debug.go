@@ -2,7 +2,6 @@ package debug
 
 import (
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 
 	"github.com/rajsinghtech/tailgate/gateway/config"
 	"github.com/rajsinghtech/tailgate/gateway/dataplane"
+	"github.com/rajsinghtech/tailgate/internal/page"
 	"github.com/rajsinghtech/tailgate/internal/snapshot"
 )
 
@@ -46,18 +46,23 @@ type Options struct {
 // Pages are one gateway's pages. Make them with [New].
 type Pages struct {
 	o            Options
+	site         page.Site
+	health       http.HandlerFunc
 	scrapeErrors [len(scrapeParts)]atomic.Uint64
-
-	mu    sync.Mutex
-	probe chan struct{} // closed when the parts have answered; nil: nobody asks them now
 }
+
+// htmlPages are the pages made for a person, as each of them links all.
+var htmlPages = []string{"netmap", "config", "kernel", "members"}
 
 // New returns the pages. Nothing is asked of the node or the kernel before a page is.
 func New(o Options) *Pages {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Pages{o: o}
+	p := &Pages{o: o}
+	p.site = page.Site{Program: "tailgate-gateway", Version: o.Version, Pages: htmlPages, Now: o.Now, Filter: p.redact}
+	p.health = p.site.Health(p.askParts, "the gateway's parts do not answer one another; it must be restarted")
+	return p
 }
 
 // Public returns the pages for the pod network: /healthz, /readyz and /metrics.
@@ -73,66 +78,54 @@ func (p *Pages) Debug() http.Handler {
 	mux := http.NewServeMux()
 	p.addPublic(mux)
 	d := tsweb.Debugger(mux)
-	d.Title("tailgate-gateway")
+	d.Title(p.site.Program)
 	d.KV("tailgate", p.o.Version)
-	for _, page := range p.pages() {
-		d.Handle(page.slug, page.about, readOnly(page.serve))
-		if page.json != nil {
-			d.Handle(page.slug+".json", "the same as JSON", readOnly(page.json))
+	for _, e := range p.entries() {
+		d.Handle(e.slug, e.about, page.ReadOnly(e.serve))
+		if e.json != nil {
+			d.Handle(e.slug+".json", "the same as JSON", page.ReadOnly(e.json))
 		}
 	}
-	for _, page := range publicPages {
-		d.URL(page.path, page.about)
+	for _, e := range publicPages {
+		d.URL(e.path, e.about)
 	}
 	return mux
 }
 
-// page is one below /debug/.
-type page struct {
+// entry is a page below /debug/.
+type entry struct {
 	slug, about string
 	serve       http.HandlerFunc
 	json        http.HandlerFunc // the same as JSON; nil: serve is all there is
 }
 
-func (p *Pages) pages() []page {
-	return []page{
-		p.page("netmap", "the tailnet as this gateway sees it: peers, routes, exit nodes, DNS",
-			func() markup { return netmapPage(p.netmapView(), p.o.Now()) }, func() any { return p.o.Node.NetMap() }),
-		p.page("config", "the configuration in force, without secrets, and what became of the last reload",
-			func() markup { return configPage(p.configView(), p.o.Now()) }, func() any { return p.configView() }),
-		p.page("kernel", "the kernel's state as wanted and as it is, and the difference",
-			func() markup { return kernelPage(p.kernelView(), p.o.Now()) }, func() any { return p.kernelView() }),
-		p.page("members", "member links and their traffic, what was dropped and why",
-			func() markup { return membersPage(p.membersView()) }, func() any { return p.membersView() }),
+func (p *Pages) entries() []entry {
+	return []entry{
+		p.entry("netmap", "the tailnet as this gateway sees it: peers, routes, exit nodes, DNS",
+			func() page.Markup { return netmapPage(p.netmapView(), p.o.Now()) }, func() any { return p.o.Node.NetMap() }),
+		p.entry("config", "the configuration in force, without secrets, and what became of the last reload",
+			func() page.Markup { return configPage(p.configView(), p.o.Now()) }, func() any { return p.configView() }),
+		p.entry("kernel", "the kernel's state as wanted and as it is, and the difference",
+			func() page.Markup { return kernelPage(p.kernelView(), p.o.Now()) }, func() any { return p.kernelView() }),
+		p.entry("members", "member links and their traffic, what was dropped and why",
+			func() page.Markup { return membersPage(p.membersView()) }, func() any { return p.membersView() }),
 		{slug: "snapshot", about: "what the gateway tells the agent, as JSON", serve: func(w http.ResponseWriter, _ *http.Request) {
-			p.writeJSON(w, p.o.Node.Snapshot())
+			p.site.WriteJSON(w, http.StatusOK, p.o.Node.Snapshot())
 		}},
 		{slug: "magicsock", about: "the engine's sockets, endpoints and paths to peers", serve: p.o.Node.ServeMagicsock},
 	}
 }
 
-// page returns the page with that content for a person, and with what asJSON returns for a program.
-func (p *Pages) page(slug, about string, content func() markup, asJSON func() any) page {
-	serveJSON := func(w http.ResponseWriter, _ *http.Request) { p.writeJSON(w, asJSON()) }
-	return page{slug: slug, about: about, json: serveJSON, serve: func(w http.ResponseWriter, r *http.Request) {
+// entry returns the page with that content for a person, and with what asJSON returns for a program.
+func (p *Pages) entry(slug, about string, content func() page.Markup, asJSON func() any) entry {
+	serveJSON := func(w http.ResponseWriter, _ *http.Request) { p.site.WriteJSON(w, http.StatusOK, asJSON()) }
+	return entry{slug: slug, about: about, json: serveJSON, serve: func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("format") == "json" {
 			serveJSON(w, r)
 			return
 		}
-		p.writePage(w, slug, content())
+		p.site.WritePage(w, http.StatusOK, slug, "/debug/"+slug+".json", content())
 	}}
-}
-
-// readOnly lets GET and HEAD pass.
-func readOnly(h http.HandlerFunc) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			http.Error(w, "this page can only be read: use GET", http.StatusMethodNotAllowed)
-			return
-		}
-		h(w, r)
-	})
 }
 
 // publicPages are those of [Pages.Public], as the index links them.
@@ -143,7 +136,7 @@ var publicPages = []struct{ path, about string }{
 }
 
 func (p *Pages) addPublic(mux *http.ServeMux) {
-	mux.Handle("/healthz", readOnly(p.serveHealth))
-	mux.Handle("/readyz", readOnly(p.serveReady))
-	mux.Handle("/metrics", readOnly(p.serveMetrics))
+	mux.Handle("/healthz", page.ReadOnly(p.health))
+	mux.Handle("/readyz", page.ReadOnly(p.serveReady))
+	mux.Handle("/metrics", page.ReadOnly(p.serveMetrics))
 }

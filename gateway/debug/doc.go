@@ -8,13 +8,8 @@
 // It must never serve /debug/ to anyone but the node: [Pages.Debug] is for a loopback listener, and
 // [Pages.Public] for the pod network.
 //
-// # Pages
-//
-// The pages are functions that return [markup], and not html/template: its engine finds methods by name through reflect
-// (MethodByName), for which the linker has to keep every exported method of every type in the binary. That
-// is 6 MB of 27. Nor are they maragu.dev/gomponents, which imports the engine's package for its escaping: the
-// linker leaves the engine out today, but nothing short of reading the binary would tell if it no longer did. A test
-// in the gateway's folder fails when the engine's package is back.
+// The pages are made with internal/page, which says why there are no templates. A test in the gateway's folder fails when
+// the template engine is back.
 //
 // # Metrics
 //

@@ -3,9 +3,7 @@ package debug
 import (
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
-	"testing"
 	"time"
 
 	"tailscale.com/ipn"
@@ -77,16 +75,6 @@ func before(d time.Duration) time.Time { return fixedNow.Add(-d) }
 // newPages returns pages of the parts, made at fixedNow.
 func newPages(n Node, d Dataplane) *Pages {
 	return New(Options{Node: n, Dataplane: d, Version: "v1.2.3", Now: func() time.Time { return fixedNow }})
-}
-
-// get asks h as somebody on loopback would.
-func get(t *testing.T, h http.Handler, method, url string) *httptest.ResponseRecorder {
-	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), method, url, nil)
-	r.RemoteAddr = "127.0.0.1:40000"
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	return w
 }
 
 // emptyNode and emptyPlane are a gateway that has just started.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/rajsinghtech/tailgate/internal/ident"
 	"github.com/rajsinghtech/tailgate/internal/kernel"
+	"github.com/rajsinghtech/tailgate/internal/page"
 	"github.com/rajsinghtech/tailgate/internal/ruleset"
 )
 
@@ -17,20 +18,9 @@ type kernelView struct {
 	Repairs int            `json:"repairs"`
 	Changes map[string]int `json:"changes"`
 	// InspectError is why the rest is missing.
-	InspectError string     `json:"inspectError,omitempty"`
-	State        comparison `json:"state"`
-	Table        comparison `json:"nftables"`
-}
-
-// comparison is something as wanted, as found, and what would be changed; none: nothing.
-type comparison struct {
-	Difference []string `json:"difference"`
-	Desired    []string `json:"desired"`
-	Observed   []string `json:"observed"`
-}
-
-func compare(difference, desired, observed string) comparison {
-	return comparison{lines(difference), lines(desired), lines(observed)}
+	InspectError string          `json:"inspectError,omitempty"`
+	State        page.Comparison `json:"state"`
+	Table        page.Comparison `json:"nftables"`
 }
 
 func (p *Pages) kernelView() kernelView {
@@ -38,7 +28,7 @@ func (p *Pages) kernelView() kernelView {
 	v := kernelView{
 		InPlace: s.InPlace(), LastApply: s.LastApply,
 		Repairs: s.Repairs, Changes: s.Applied,
-		State: compare("", "", ""), Table: compare("", "", ""),
+		State: page.Compare("", "", ""), Table: page.Compare("", "", ""),
 	}
 	if s.Err != nil {
 		v.Error = s.Err.Error()
@@ -48,8 +38,8 @@ func (p *Pages) kernelView() kernelView {
 		v.InspectError = err.Error()
 		return v
 	}
-	v.State = compare(in.Plan.String(), in.Desired.String(), in.Observed.String())
-	v.Table = compare(lineDiff(in.ObservedTable, in.DesiredTable), in.DesiredTable, in.ObservedTable)
+	v.State = page.Compare(in.Plan.String(), in.Desired.String(), in.Observed.String())
+	v.Table = page.Compare(page.LineDiff(in.ObservedTable, in.DesiredTable), in.DesiredTable, in.ObservedTable)
 	return v
 }
 
@@ -91,21 +81,12 @@ func (p *Pages) membersView() membersView {
 	if err != nil {
 		v.Error = err.Error()
 	}
-	v.Members = each(c.Members, describeLink)
-	v.Tunnel = each(c.TUN, describeLink)
-	v.Dropped = each(c.Dropped, func(d ruleset.Counter) droppedRow {
+	v.Members = page.Each(c.Members, describeLink)
+	v.Tunnel = page.Each(c.TUN, describeLink)
+	v.Dropped = page.Each(c.Dropped, func(d ruleset.Counter) droppedRow {
 		return droppedRow{d.Chain, d.Comment, d.Packets, d.Bytes}
 	})
 	return v
-}
-
-// each returns what f makes of every value; never nil, so that JSON has a list.
-func each[A, B any](values []A, f func(A) B) []B {
-	out := make([]B, len(values))
-	for i, v := range values {
-		out[i] = f(v)
-	}
-	return out
 }
 
 func describeLink(l kernel.LinkStats) linkView {

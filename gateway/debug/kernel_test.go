@@ -14,6 +14,7 @@ import (
 	"github.com/rajsinghtech/tailgate/gateway/node"
 	"github.com/rajsinghtech/tailgate/internal/netns"
 	"github.com/rajsinghtech/tailgate/internal/netns/nstest"
+	"github.com/rajsinghtech/tailgate/internal/page/pagetest"
 	"github.com/rajsinghtech/tailgate/internal/topology"
 )
 
@@ -41,7 +42,7 @@ func addLink(t *testing.T, ns *netns.Handle, name, alias string) {
 func kernelJSON(t *testing.T, h http.Handler) kernelView {
 	t.Helper()
 	var v kernelView
-	if err := json.Unmarshal(get(t, h, "GET", "/debug/kernel.json").Body.Bytes(), &v); err != nil {
+	if err := json.Unmarshal(pagetest.Get(t, h, "GET", "/debug/kernel.json").Body.Bytes(), &v); err != nil {
 		t.Fatal(err)
 	}
 	return v
@@ -64,7 +65,7 @@ func TestRealGateway(t *testing.T) {
 	n := node.New(node.Options{Config: t.TempDir() + "/config.json", StateDir: t.TempDir(), Dataplane: plane})
 	p := newPages(n, plane)
 
-	if _, fs := scrape(t, p); value(t, fs, "tailgate_gateway_kernel_in_place") != 0 {
+	if _, fs := pagetest.Scrape(t, p.Public()); pagetest.Value(t, fs, "tailgate_gateway_kernel_in_place") != 0 {
 		t.Error("the kernel is in place before anything was done")
 	}
 	if err := plane.Attach(); err != nil {
@@ -73,21 +74,21 @@ func TestRealGateway(t *testing.T) {
 	if err := plane.Set(topology.Gateway{Addrs: prefixes("100.64.0.1/32", "fd7a:115c:a1e0::1/128"), Routes: prefixes("100.64.0.0/10", "fd7a:115c:a1e0::/48")}); err != nil {
 		t.Fatal(err)
 	}
-	_, fs := scrape(t, p)
+	_, fs := pagetest.Scrape(t, p.Public())
 	for name, want := range map[string]float64{"kernel_in_place": 1, "members": 1, "ready": 0} {
-		if got := value(t, fs, prefix+name); got != want {
+		if got := pagetest.Value(t, fs, prefix+name); got != want {
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
 	}
-	value(t, fs, "tailgate_gateway_member_transmit_bytes_total", "link", "tg7", "member", "pod-a@1")
-	value(t, fs, "tailgate_gateway_dropped_packets_total", "reason", topology.DropNeighbour)
-	if got := value(t, fs, "tailgate_gateway_scrape_errors_total", "part", "counters"); got != 0 {
+	pagetest.Value(t, fs, "tailgate_gateway_member_transmit_bytes_total", "link", "tg7", "member", "pod-a@1")
+	pagetest.Value(t, fs, "tailgate_gateway_dropped_packets_total", "reason", topology.DropNeighbour)
+	if got := pagetest.Value(t, fs, "tailgate_gateway_scrape_errors_total", "part", "counters"); got != 0 {
 		t.Errorf("scrape errors: %v", got)
 	}
 	checkDifference(t, p, ns)
-	for _, page := range everyPage(t, p.Debug()) {
-		if strings.Contains(page.text, "no value") || page.text == "" {
-			t.Errorf("%s: %q", page.url, page.text)
+	for _, page := range pagetest.Everything(t, p.Debug()) {
+		if strings.Contains(page.Text, "no value") || page.Text == "" {
+			t.Errorf("%s: %q", page.URL, page.Text)
 		}
 	}
 }

@@ -33,7 +33,7 @@ func (p *Pages) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	var b bytes.Buffer
 	_ = writeFamilies(&b, p.families()) // a Buffer does not fail
 	_, _ = engine.body.WriteTo(&b)
-	p.write(w, http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", b.Bytes())
+	p.site.Write(w, http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", b.Bytes())
 }
 
 // capture keeps what a handler answers.

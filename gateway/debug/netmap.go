@@ -16,6 +16,7 @@ import (
 	"tailscale.com/types/dnstype"
 	"tailscale.com/types/netmap"
 
+	"github.com/rajsinghtech/tailgate/internal/page"
 	"github.com/rajsinghtech/tailgate/internal/snapshot"
 )
 
@@ -127,7 +128,7 @@ func peersOf(nm *netmap.NetworkMap, status *ipnstate.Status, exitID string) []pe
 	if status == nil {
 		status = &ipnstate.Status{}
 	}
-	vs := each(nm.Peers, func(n tailcfg.NodeView) peerView {
+	vs := page.Each(nm.Peers, func(n tailcfg.NodeView) peerView {
 		v := describePeer(n, status.Peer[n.Key()])
 		switch {
 		case exitID != "" && v.ID == exitID:
@@ -150,7 +151,7 @@ func describePeer(n tailcfg.NodeView, st *ipnstate.PeerStatus) peerView {
 	for _, a := range n.Addresses().All() {
 		v.Addrs = append(v.Addrs, a.Addr().String())
 	}
-	v.Routes = texts(beyondOwn(n))
+	v.Routes = page.Texts(beyondOwn(n))
 	if online, ok := n.Online().GetOk(); ok {
 		v.Online = map[bool]string{true: "online", false: "offline"}[online]
 	}
@@ -197,7 +198,7 @@ func routesOf(nm *netmap.NetworkMap, accepted func(netip.Prefix) bool) []routeVi
 			via[r] = append(via[r], nodeName(n))
 		}
 	}
-	return each(slices.SortedFunc(maps.Keys(via), netip.Prefix.Compare), func(r netip.Prefix) routeView {
+	return page.Each(slices.SortedFunc(maps.Keys(via), netip.Prefix.Compare), func(r netip.Prefix) routeView {
 		slices.Sort(via[r])
 		return routeView{Prefix: r.String(), Note: via6(r), Accepted: accepted(r), Via: via[r]}
 	})
@@ -216,7 +217,7 @@ func via6(r netip.Prefix) string {
 
 func dnsOf(nm *netmap.NetworkMap) dnsView {
 	resolvers := func(rs []*dnstype.Resolver) []string {
-		return each(rs, func(r *dnstype.Resolver) string { return r.Addr })
+		return page.Each(rs, func(r *dnstype.Resolver) string { return r.Addr })
 	}
 	v := dnsView{MagicDNS: nm.DNS.Proxied, Suffix: nm.MagicDNSSuffix(), Domains: nm.DNS.Domains, Nameservers: resolvers(nm.DNS.Resolvers)}
 	for _, domain := range slices.Sorted(maps.Keys(nm.DNS.Routes)) {

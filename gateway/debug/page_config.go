@@ -5,35 +5,37 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/rajsinghtech/tailgate/internal/page"
 )
 
-func configPage(v configView, now time.Time) markup {
-	page := concat(
-		title("Configuration", verdict(v.InForce, "in force", choose(v.Config != nil, "the last good one is in force", "none"))),
-		problems(v.Error, v.AuthKeyError),
-		section("Last reload"),
-		facts(
-			fact("When", text(moment(now, v.LastReload, "never"))),
-			fact("Result", textOr(v.Result, "none")),
-			fact("Hash in force", textOr(v.Hash, "none")),
-			fact("Generation", text(strconv.Itoa(v.Generation))),
-			fact("File change to in force", text(strconv.FormatFloat(v.LatencySeconds*1000, 'f', 1, 64)), " ms"),
+func configPage(v configView, now time.Time) page.Markup {
+	content := page.Concat(
+		page.Title("Configuration", page.Verdict(v.InForce, "in force", page.Choose(v.Config != nil, "the last good one is in force", "none"))),
+		page.Problems(v.Error, v.AuthKeyError),
+		page.Section("Last reload"),
+		page.Facts(
+			page.Fact("When", page.Text(page.Moment(now, v.LastReload, "never"))),
+			page.Fact("Result", page.TextOr(v.Result, "none")),
+			page.Fact("Hash in force", page.TextOr(v.Hash, "none")),
+			page.Fact("Generation", page.Text(strconv.Itoa(v.Generation))),
+			page.Fact("File change to in force", page.Text(strconv.FormatFloat(v.LatencySeconds*1000, 'f', 1, 64)), " ms"),
 		),
-		section("Errors since the start"),
+		page.Section("Errors since the start"),
 		errorsTable(v),
 	)
 	if v.Text == "" {
-		return page
+		return content
 	}
-	return page + section("In force, secrets left out") + element("pre", text(v.Text)) + "\n"
+	return content + page.Section("In force, secrets left out") + page.Element("pre", page.Text(v.Text)) + "\n"
 }
 
-func errorsTable(v configView) markup {
-	var rows []markup
+func errorsTable(v configView) page.Markup {
+	var rows []page.Markup
 	for _, reason := range slices.Sorted(maps.Keys(v.Errors)) {
 		n := v.Errors[reason]
-		number := cell(choose(n != 0, "number bad", "number"), text(strconv.Itoa(n)))
-		rows = append(rows, row(element("th", text(string(reason))), number))
+		number := page.Cell(page.Choose(n != 0, "number bad", "number"), page.Text(strconv.Itoa(n)))
+		rows = append(rows, page.Row(page.Element("th", page.Text(string(reason))), number))
 	}
-	return facts(rows...)
+	return page.Facts(rows...)
 }

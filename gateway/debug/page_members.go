@@ -1,54 +1,58 @@
 package debug
 
-import "strconv"
+import (
+	"strconv"
 
-func membersPage(v membersView) markup {
+	"github.com/rajsinghtech/tailgate/internal/page"
+)
+
+func membersPage(v membersView) page.Markup {
 	missing := ""
 	if v.Error != "" {
 		missing = "Some counts are missing: " + v.Error
 	}
-	return concat(
-		title("Members", soft(text(strconv.Itoa(len(v.Members))))),
-		problems(missing),
-		scrolling(membersTable(v.Members)),
-		section("Tunnel"),
-		scrolling(tunnelTable(v.Tunnel)),
-		section("Dropped by the filter"),
+	return page.Concat(
+		page.Title("Members", page.Soft(page.Text(strconv.Itoa(len(v.Members))))),
+		page.Problems(missing),
+		page.Scrolling(membersTable(v.Members)),
+		page.Section("Tunnel"),
+		page.Scrolling(tunnelTable(v.Tunnel)),
+		page.Section("Dropped by the filter"),
 		droppedTable(v.Dropped), "\n",
-		section("Tracked connections"),
-		element("p", tracked(v)), "\n",
+		page.Section("Tracked connections"),
+		page.Element("p", tracked(v)), "\n",
 	)
 }
 
-func membersTable(links []linkView) markup {
-	headings := []markup{"Link", "Member", "Addresses", "Sent by it", "Packets", "Received by it", "Packets", "Lost on the link"}
-	return table(headings, each(links, func(l linkView) markup {
-		return row(element("th", text(l.Link)), cell("", text(l.Member)), cell("", list(l.Addrs)), traffic(l))
+func membersTable(links []linkView) page.Markup {
+	headings := []page.Markup{"Link", "Member", "Addresses", "Sent by it", "Packets", "Received by it", "Packets", "Lost on the link"}
+	return page.Table(headings, page.Each(links, func(l linkView) page.Markup {
+		return page.Row(page.Element("th", page.Text(l.Link)), page.Cell("", page.Text(l.Member)), page.Cell("", page.List(l.Addrs)), traffic(l))
 	}), "No member is linked to this gateway.")
 }
 
-func tunnelTable(links []linkView) markup {
-	headings := []markup{"Device", "From the tailnet", "Packets", "To the tailnet", "Packets", "Lost on the device"}
-	return table(headings, each(links, func(l linkView) markup {
-		return row(element("th", text(l.Link)), traffic(l))
+func tunnelTable(links []linkView) page.Markup {
+	headings := []page.Markup{"Device", "From the tailnet", "Packets", "To the tailnet", "Packets", "Lost on the device"}
+	return page.Table(headings, page.Each(links, func(l linkView) page.Markup {
+		return page.Row(page.Element("th", page.Text(l.Link)), traffic(l))
 	}), "There is no tunnel device.")
 }
 
 // traffic is the five cells of a link's counts.
-func traffic(l linkView) markup {
-	return concat(size(l.SentBytes), count(l.SentPackets), size(l.ReceivedBytes), count(l.ReceivedPackets), count(l.Lost))
+func traffic(l linkView) page.Markup {
+	return page.Concat(page.Size(l.SentBytes), page.Count(l.SentPackets), page.Size(l.ReceivedBytes), page.Count(l.ReceivedPackets), page.Count(l.Lost))
 }
 
-func droppedTable(rows []droppedRow) markup {
-	return table([]markup{"Chain", "Reason", "Packets", "Bytes"}, each(rows, func(d droppedRow) markup {
-		return row(cell("", text(d.Chain)), element("th", text(d.Reason)), count(d.Packets), size(d.Bytes))
+func droppedTable(rows []droppedRow) page.Markup {
+	return page.Table([]page.Markup{"Chain", "Reason", "Packets", "Bytes"}, page.Each(rows, func(d droppedRow) page.Markup {
+		return page.Row(page.Cell("", page.Text(d.Chain)), page.Element("th", page.Text(d.Reason)), page.Count(d.Packets), page.Size(d.Bytes))
 	}), "The filter has no counters.")
 }
 
 // tracked says how full the table of connections is.
-func tracked(v membersView) markup {
+func tracked(v membersView) page.Markup {
 	if v.ConntrackMax == 0 {
 		return "unknown"
 	}
-	return text(strconv.Itoa(v.ConntrackUsed)) + " of at most " + text(strconv.Itoa(v.ConntrackMax))
+	return page.Text(strconv.Itoa(v.ConntrackUsed)) + " of at most " + page.Text(strconv.Itoa(v.ConntrackMax))
 }

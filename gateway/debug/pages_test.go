@@ -3,49 +3,16 @@ package debug
 import (
 	"encoding/json"
 	"errors"
-	"flag"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"tailscale.com/types/netmap"
 
+	"github.com/rajsinghtech/tailgate/internal/page/pagetest"
 	"github.com/rajsinghtech/tailgate/internal/snapshot"
 )
-
-var update = flag.Bool("update", false, "write testdata again")
-
-// golden compares got with testdata/name.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got), written again by go test -update:\n%s", path, d)
-	}
-}
-
-// body is what of an HTML page differs from page to page.
-func body(t *testing.T, page string) string {
-	t.Helper()
-	_, rest, ok := strings.Cut(page, "</nav>\n")
-	if !ok {
-		t.Fatalf("no navigation in %s", page)
-	}
-	return rest
-}
 
 func TestPagesForAPerson(t *testing.T) {
 	sick := &fakePlane{
@@ -63,37 +30,26 @@ func TestPagesForAPerson(t *testing.T) {
 	} {
 		h := newPages(tt.node, tt.d).Debug()
 		for _, page := range htmlPages {
-			w := get(t, h, "GET", "/debug/"+page)
+			w := pagetest.Get(t, h, "GET", "/debug/"+page)
 			if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "text/html; charset=utf-8" {
 				t.Errorf("%s %s: %d %s", tt.name, page, w.Code, w.Header().Get("Content-Type"))
 			}
-			golden(t, tt.name+"-"+page+".html", body(t, w.Body.String()))
+			pagetest.Golden(t, tt.name+"-"+page+".html", pagetest.Body(t, w.Body.String()))
 		}
 	}
 }
 
-// A page must not need anything from elsewhere: there may be no internet where it is read.
 func TestPagesStandAlone(t *testing.T) {
 	h := newPages(busyNode(), busyPlane()).Debug()
 	for _, page := range htmlPages {
-		text := get(t, h, "GET", "/debug/"+page).Body.String()
-		for _, word := range []string{"<script", "<link", "<img", "@import", "url(", `href="http`} {
-			if strings.Contains(text, word) {
-				t.Errorf("%s holds %s", page, word)
-			}
-		}
-		for _, word := range []string{"<!DOCTYPE html>", "prefers-color-scheme: dark", "</html>"} {
-			if !strings.Contains(text, word) {
-				t.Errorf("%s lacks %s", page, word)
-			}
-		}
+		pagetest.CheckAlone(t, page, pagetest.Get(t, h, "GET", "/debug/"+page).Body.String())
 	}
 }
 
 func TestHTMLIsEscaped(t *testing.T) {
 	n := busyNode()
 	n.snapshot.Problems = []string{"<script>alert(1)</script>"}
-	text := get(t, newPages(n, busyPlane()).Debug(), "GET", "/debug/netmap").Body.String()
+	text := pagetest.Get(t, newPages(n, busyPlane()).Debug(), "GET", "/debug/netmap").Body.String()
 	if strings.Contains(text, "<script>") || !strings.Contains(text, "&lt;script&gt;") {
 		t.Errorf("not escaped: %s", text)
 	}
@@ -102,23 +58,23 @@ func TestHTMLIsEscaped(t *testing.T) {
 func TestJSON(t *testing.T) {
 	h := newPages(busyNode(), busyPlane()).Debug()
 	for _, page := range htmlPages {
-		w := get(t, h, "GET", "/debug/"+page+".json")
+		w := pagetest.Get(t, h, "GET", "/debug/"+page+".json")
 		if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %d %s", page, w.Code, w.Header().Get("Content-Type"))
 		}
-		other := get(t, h, "GET", "/debug/"+page+"?format=json").Body.String()
+		other := pagetest.Get(t, h, "GET", "/debug/"+page+"?format=json").Body.String()
 		if d := cmp.Diff(w.Body.String(), other); d != "" {
 			t.Errorf("%s.json and ?format=json differ:\n%s", page, d)
 		}
 		if page != "netmap" {
-			golden(t, "busy-"+page+".json", other)
+			pagetest.Golden(t, "busy-"+page+".json", other)
 		}
 	}
 }
 
 func TestNetMapJSON(t *testing.T) {
 	n := busyNode()
-	w := get(t, newPages(n, busyPlane()).Debug(), "GET", "/debug/netmap.json")
+	w := pagetest.Get(t, newPages(n, busyPlane()).Debug(), "GET", "/debug/netmap.json")
 	var got netmap.NetworkMap
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 		t.Fatal(err)
@@ -134,14 +90,14 @@ func TestNetMapJSON(t *testing.T) {
 	if got.NodeKey != n.netmap.NodeKey {
 		t.Errorf("node key %v, want %v", got.NodeKey, n.netmap.NodeKey)
 	}
-	if text := get(t, newPages(emptyNode(), &fakePlane{}).Debug(), "GET", "/debug/netmap.json").Body.String(); text != "null\n" {
+	if text := pagetest.Get(t, newPages(emptyNode(), &fakePlane{}).Debug(), "GET", "/debug/netmap.json").Body.String(); text != "null\n" {
 		t.Errorf("before there is a netmap: %q", text)
 	}
 }
 
 func TestSnapshotPage(t *testing.T) {
 	n := busyNode()
-	w := get(t, newPages(n, busyPlane()).Debug(), "GET", "/debug/snapshot")
+	w := pagetest.Get(t, newPages(n, busyPlane()).Debug(), "GET", "/debug/snapshot")
 	var got snapshot.Snapshot
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
 		t.Fatal(err)
@@ -153,7 +109,7 @@ func TestSnapshotPage(t *testing.T) {
 
 func TestIndexLinksEverything(t *testing.T) {
 	h := newPages(busyNode(), &fakePlane{}).Debug()
-	index := get(t, h, "GET", "/debug/").Body.String()
+	index := pagetest.Get(t, h, "GET", "/debug/").Body.String()
 	want := []string{
 		"/debug/netmap", "/debug/netmap.json", "/debug/config", "/debug/config.json", "/debug/kernel", "/debug/kernel.json",
 		"/debug/members", "/debug/members.json", "/debug/snapshot", "/debug/magicsock", "/healthz", "/readyz", "/metrics",
@@ -164,7 +120,7 @@ func TestIndexLinksEverything(t *testing.T) {
 		if !strings.Contains(index, link) {
 			t.Errorf("the index has no described link to %s", url)
 		}
-		if w := get(t, h, "GET", url); w.Code != http.StatusOK {
+		if w := pagetest.Get(t, h, "GET", url); w.Code != http.StatusOK {
 			t.Errorf("%s: %d", url, w.Code)
 		}
 	}
@@ -200,7 +156,7 @@ func TestPathsAndMethods(t *testing.T) {
 		{"debug", p.Debug(), "GET", "/debug/netmap/x", 404, ""},
 		{"debug", p.Debug(), "GET", "/debug/magicsock.json", 404, ""},
 	} {
-		w := get(t, tt.h, tt.method, tt.url)
+		w := pagetest.Get(t, tt.h, tt.method, tt.url)
 		if w.Code != tt.want || w.Header().Get("Allow") != tt.allowed {
 			t.Errorf("%s: %s %s: %d, Allow %q, want %d, %q", tt.name, tt.method, tt.url, w.Code, w.Header().Get("Allow"), tt.want, tt.allowed)
 		}
@@ -210,10 +166,7 @@ func TestPathsAndMethods(t *testing.T) {
 func TestDebugIsForTheNode(t *testing.T) {
 	h := newPages(busyNode(), busyPlane()).Debug()
 	for _, url := range []string{"/debug/", "/debug/netmap", "/debug/config.json", "/debug/pprof/"} {
-		r := httptest.NewRequestWithContext(t.Context(), "GET", url, nil)
-		r.RemoteAddr = "10.1.2.3:40000"
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
+		w := pagetest.From(t, h, "GET", url, "10.1.2.3:40000")
 		if w.Code != http.StatusForbidden {
 			t.Errorf("%s for a pod: %d", url, w.Code)
 		}

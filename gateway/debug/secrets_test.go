@@ -3,17 +3,16 @@ package debug
 import (
 	"fmt"
 	"html"
-	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"strings"
 	"testing"
 
 	"tailscale.com/types/netmap"
 
 	"github.com/rajsinghtech/tailgate/gateway/config"
+	"github.com/rajsinghtech/tailgate/internal/page/pagetest"
 	"github.com/rajsinghtech/tailgate/internal/snapshot"
 )
 
@@ -56,14 +55,14 @@ func TestNoPageHoldsAnAuthKey(t *testing.T) {
 			n.snapshot.Config.Error = says
 			d := busyPlane()
 			d.status.Err = n.status.Err
-			for _, page := range everyPage(t, newPages(n, d).Debug()) {
-				if strings.Contains(html.UnescapeString(page.text), tt.key) || strings.Contains(unescapeJSON(page.text), tt.key) {
-					t.Errorf("%s holds the auth key:\n%s", page.url, page.text)
+			for _, page := range pagetest.Everything(t, newPages(n, d).Debug()) {
+				if strings.Contains(html.UnescapeString(page.Text), tt.key) || strings.Contains(unescapeJSON(page.Text), tt.key) {
+					t.Errorf("%s holds the auth key:\n%s", page.URL, page.Text)
 				}
 				// That it was masked, and not merely elsewhere, is seen where it was put.
 				shows := map[string]bool{"/debug/netmap": true, "/debug/config": true, "/debug/snapshot": true, "/readyz": true, "/metrics": true, "/debug/kernel.json": true}
-				if shows[page.url] && !strings.Contains(page.text, redacted) {
-					t.Errorf("%s does not show where the key was:\n%s", page.url, page.text)
+				if shows[page.URL] && !strings.Contains(page.Text, redacted) {
+					t.Errorf("%s does not show where the key was:\n%s", page.URL, page.Text)
 				}
 			}
 		})
@@ -74,29 +73,11 @@ func unescapeJSON(s string) string {
 	return strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(s)
 }
 
-type fetched struct{ url, text string }
-
-var hrefs = regexp.MustCompile(`href="([^"]+)"`)
-
-// everyPage returns all that the index links, and the index.
-func everyPage(t *testing.T, h http.Handler) []fetched {
-	t.Helper()
-	index := get(t, h, "GET", "/debug/").Body.String()
-	pages := []fetched{{"/debug/", index}}
-	for _, m := range hrefs.FindAllStringSubmatch(index, -1) {
-		pages = append(pages, fetched{m[1], get(t, h, "GET", m[1]).Body.String()})
-	}
-	if len(pages) < 15 {
-		t.Fatalf("the index links %d pages only", len(pages))
-	}
-	return pages
-}
-
 // A short key must not turn a page into nonsense.
 func TestShortKeysAreLeftAlone(t *testing.T) {
 	n := busyNode()
 	n.config = loaded(t, `{"Version": "alpha0", "AuthKey": "e"}`).Current()
-	text := get(t, newPages(n, busyPlane()).Debug(), "GET", "/debug/netmap").Body.String()
+	text := pagetest.Get(t, newPages(n, busyPlane()).Debug(), "GET", "/debug/netmap").Body.String()
 	if !strings.Contains(text, "<title>netmap – tailgate-gateway</title>") {
 		t.Errorf("the page is spoilt:\n%s", text)
 	}
