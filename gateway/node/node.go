@@ -57,7 +57,7 @@ type Options struct {
 // Names of the unix sockets in Options.SocketDir, both 0600.
 const (
 	// SnapshotSocket serves package snapshot.
-	SnapshotSocket = "snapshot.sock"
+	SnapshotSocket = ident.SnapshotSocket
 	// LocalAPISocket serves Tailscale's LocalAPI, as for "tailscale --socket".
 	LocalAPISocket = "tailscaled.sock"
 )

@@ -68,6 +68,19 @@ const (
 	MarkReply = 0x0200_0000
 )
 
+// Where the parts meet on a node: folders and sockets that only root may open.
+const (
+	// GatewayFolders is where each group's gateway has a folder with its sockets, named as what is made for
+	// the group (v1alpha1.GroupObjectName).
+	GatewayFolders = "/run/tailgate/gateways"
+	// SnapshotSocket is the name, in its folder, of the socket on which a gateway says of itself (package snapshot).
+	SnapshotSocket = "snapshot.sock"
+	// HostSysctls is where a container that sees /proc/sys read-only, as every one that is not privileged, may have its node's
+	// /proc/sys/net, below net. The files there are those of the network namespace of the thread that opens
+	// them, whatever was mounted from where.
+	HostSysctls = "/host/proc/sys"
+)
+
 // NFTable is the name of our nftables table (family inet) in any netns.
 const NFTable = "tailgate"
 

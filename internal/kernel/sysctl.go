@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/rajsinghtech/tailgate/internal/ident"
 	"github.com/rajsinghtech/tailgate/internal/netstate"
 )
 
@@ -61,7 +62,8 @@ func (n *Namespace) sysctls(keys []string) ([]netstate.Sysctl, error) {
 }
 
 // setSysctl writes a sysctl that has another value. Many a container sees /proc/sys
-// read-only; what is right already must not fail there.
+// read-only; what is right already must not fail there, and what is not is written where the container may have
+// the same files once more (ident.HostSysctls).
 func (n *Namespace) setSysctl(want netstate.Sysctl) error {
 	return n.ns.Do(func() error {
 		have, err := readSysctl(want.Key)
@@ -73,6 +75,11 @@ func (n *Namespace) setSysctl(want netstate.Sysctl) error {
 			return nil
 		}
 		err = os.WriteFile(filepath.Join(sysctlRoot, want.Key), []byte(value), 0)
+		if errors.Is(err, unix.EROFS) {
+			if herr := os.WriteFile(filepath.Join(ident.HostSysctls, want.Key), []byte(value), 0); !errors.Is(herr, os.ErrNotExist) {
+				err = herr
+			}
+		}
 		if errors.Is(err, unix.EROFS) || errors.Is(err, os.ErrPermission) {
 			return fmt.Errorf("%s is %q and should be %q: %w: %w", want.Key, have, value, ErrReadOnly, err)
 		}

@@ -9,6 +9,7 @@ import (
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	metav1ac "k8s.io/client-go/applyconfigurations/meta/v1"
 
+	"github.com/rajsinghtech/tailgate/internal/ident"
 	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
 )
 
@@ -29,7 +30,7 @@ const (
 // the name of [v1alpha1.GroupObjectName].
 const (
 	hostState   = "/var/lib/tailgate/gateways/"
-	hostSockets = "/run/tailgate/gateways/"
+	hostSockets = ident.GatewayFolders + "/"
 )
 
 // port is where the gateway serves probes and metrics.

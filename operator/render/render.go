@@ -37,11 +37,11 @@ const (
 
 // AnnotationGroup is on every object made for a group; its value is the group's whole name, which
 // [v1alpha1.LabelGroup] may have to shorten.
-const AnnotationGroup = v1alpha1.LabelGroup
+const AnnotationGroup = v1alpha1.AnnotationGroup
 
 // The recommended labels (https://kubernetes.io/docs/concepts/overview/working-with-objects/common-labels/).
 const (
-	labelName      = "app.kubernetes.io/name"
+	labelName      = v1alpha1.LabelName
 	labelManagedBy = "app.kubernetes.io/managed-by"
 	labelPartOf    = "app.kubernetes.io/part-of"
 )
@@ -56,7 +56,7 @@ func Labels(group string) map[string]string {
 // PodLabels returns the labels by which the DaemonSet of the group of that name, and who looks for its
 // gateways, selects pods. They never change: a DaemonSet's selector cannot.
 func PodLabels(group string) map[string]string {
-	return map[string]string{v1alpha1.LabelGroup: v1alpha1.GroupKey(group), labelName: "tailgate-gateway"}
+	return map[string]string{v1alpha1.LabelGroup: v1alpha1.GroupKey(group), labelName: v1alpha1.GatewayPodName}
 }
 
 // Tags returns the tailnet tags of a group's gateways, the default written out; sorted, each once.

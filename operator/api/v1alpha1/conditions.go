@@ -22,12 +22,20 @@ const (
 	ConditionAuthKeyAccepted = "AuthKeyAccepted"
 	// ConditionConfigApplied is false when the gateway did not take its newest configuration.
 	ConditionConfigApplied = "ConfigApplied"
+	// ConditionRoutesSteered is false while routes of the group lie inside the cluster's own addresses, which stay
+	// on the pod network; absent where there are no members.
+	ConditionRoutesSteered = "RoutesSteered"
 )
 
 // Labels, annotations and finalizers.
 const (
 	// LabelGroup is on every object made for a group; its value is [GroupKey].
 	LabelGroup = "tailscale.rajsingh.info/group"
+	// AnnotationGroup is on the same objects; its value is the group's whole name, which [GroupKey] may shorten.
+	AnnotationGroup = LabelGroup
+	// LabelName is the recommended label whose value is GatewayPodName on every gateway's pod.
+	LabelName      = "app.kubernetes.io/name"
+	GatewayPodName = "tailgate-gateway"
 	// NodeLabelPrefix and [GroupKey] are the label of a node that a group's gateways run on; its
 	// value is empty.
 	NodeLabelPrefix = "gateway.tailscale.rajsingh.info/"

@@ -102,7 +102,8 @@ type EgressGatewayStatus struct {
 	// version is the gateway's build version.
 	// +optional
 	Version string `json:"version,omitempty"`
-	// conditions are Ready, AuthKeyAccepted, ConfigApplied and MembersConflicting.
+	// conditions are Ready, AuthKeyAccepted, ConfigApplied, RoutesSteered and
+	// MembersConflicting.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
