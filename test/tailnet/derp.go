@@ -42,7 +42,7 @@ func derpMap(addr netip.Addr, derpPort, stunPort int) *tailcfg.DERPMap {
 // serveDERP starts the relay, over TLS with a certificate made for it: nodes are told
 // InsecureForTests.
 func (t *Tailnet) serveDERP() (port int, err error) {
-	cert, err := selfsigned.Certificate(t.opts.Addr.String())
+	cert, err := selfsigned.Certificate(t.opts.Told.String())
 	if err != nil {
 		return 0, err
 	}

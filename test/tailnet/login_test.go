@@ -167,3 +167,23 @@ func TestFreezeAndRefuse(t *testing.T) {
 		})
 	}
 }
+
+// TestToldAddress: nodes and callers are told another address than the one that is listened on, as behind a Service.
+func TestToldAddress(t *testing.T) {
+	told := netip.MustParseAddr("fd00::7")
+	tn, err := tailnet.Start(t.Context(), tailnet.Options{Told: told})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tn.Close()
+	local, err := netip.ParseAddrPort(strings.TrimPrefix(tn.LocalURL(), "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "http://" + netip.AddrPortFrom(told, local.Port()).String(); tn.ControlURL() != want {
+		t.Errorf("nodes are told %s, want %s", tn.ControlURL(), want)
+	}
+	if !local.Addr().IsLoopback() || !strings.HasPrefix(tn.APIURL(), "http://[fd00::7]:") {
+		t.Errorf("control listens on %v, callers are told %s", local, tn.APIURL())
+	}
+}

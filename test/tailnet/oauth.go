@@ -25,11 +25,19 @@ type OAuthOptions struct {
 	Owns []string
 	// TokenLife is how long an access token lasts; 0: an hour.
 	TokenLife time.Duration
+	// Client is the credential, when callers have it from before; see [NewOAuthClient]. Zero: a new one.
+	Client OAuthClient
 }
 
 // OAuthClient is the credential of an API client.
 type OAuthClient struct {
 	ID, Secret string
+}
+
+// NewOAuthClient makes up a credential, for a tailnet that is yet to start.
+func NewOAuthClient() OAuthClient {
+	id := newID("k")
+	return OAuthClient{ID: id, Secret: "tskey-client-" + id + "-" + rand.Text()}
 }
 
 type oauthClient struct {
@@ -62,8 +70,10 @@ func (t *Tailnet) CreateOAuthClient(o OAuthOptions) OAuthClient {
 		o.TokenLife = defaultTokenLife
 	}
 	o.Tags = slices.Sorted(slices.Values(o.Tags))
-	c := &oauthClient{OAuthClient: OAuthClient{ID: newID("k")}, OAuthOptions: o}
-	c.Secret = "tskey-client-" + c.ID + "-" + rand.Text()
+	if o.Client == (OAuthClient{}) {
+		o.Client = NewOAuthClient()
+	}
+	c := &oauthClient{OAuthClient: o.Client, OAuthOptions: o}
 	t.clients = append(t.clients, c)
 	return c.OAuthClient
 }

@@ -17,9 +17,11 @@ import (
 
 // Options configure a [Tailnet].
 type Options struct {
-	// Addr is the address that every listener is bound to and that nodes are told.
-	// The zero value is 127.0.0.1.
+	// Addr is the address that every listener is bound to. The zero value is 127.0.0.1.
 	Addr netip.Addr
+	// Told is the address that nodes and callers are told, such as that of a Service in front of Addr, with the
+	// same ports. The zero value is Addr.
+	Told netip.Addr
 	// Listen opens TCP listeners, perhaps in another network namespace; nil: [net.Listen].
 	Listen func(network, addr string) (net.Listener, error)
 	// ListenPacket opens UDP sockets likewise; nil: [net.ListenPacket].
@@ -31,6 +33,9 @@ type Options struct {
 	Domain string
 	// AutoApprove approves every route that a node advertises.
 	AutoApprove bool
+	// MachineKey is the control plane's. With the one it had before, it is to nodes the same control plane again, which has
+	// forgotten them. Zero: a new one.
+	MachineKey key.MachinePrivate
 	// Logf receives what a person debugging a test wants to know; nil discards it.
 	Logf func(format string, args ...any)
 }
@@ -43,6 +48,7 @@ type Tailnet struct {
 	derp   *tailcfg.DERPMap
 
 	controlURL, apiURL string
+	localURL           string
 	closers            []func()
 	ctx                context.Context
 	stop               context.CancelFunc
@@ -70,7 +76,7 @@ type Tailnet struct {
 func Start(ctx context.Context, opts Options) (*Tailnet, error) {
 	opts.fill()
 	t := &Tailnet{
-		opts: opts, noise: key.NewMachine(), legacy: key.NewMachine(),
+		opts: opts, noise: opts.MachineKey, legacy: key.NewMachine(),
 		changed: make(chan struct{}), thawed: make(chan struct{}), refused: make(chan struct{}),
 		primary: map[netip.Prefix]tailcfg.NodeID{}, tokens: map[string]*token{},
 	}
@@ -89,6 +95,12 @@ func Start(ctx context.Context, opts Options) (*Tailnet, error) {
 func (o *Options) fill() {
 	if !o.Addr.IsValid() {
 		o.Addr = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	if !o.Told.IsValid() {
+		o.Told = o.Addr
+	}
+	if o.MachineKey.IsZero() {
+		o.MachineKey = key.NewMachine()
 	}
 	if o.Listen == nil {
 		o.Listen = net.Listen
@@ -113,7 +125,7 @@ func (t *Tailnet) listen() error {
 	if err != nil {
 		return fmt.Errorf("start STUN: %w", err)
 	}
-	t.derp = derpMap(t.opts.Addr, derpPort, stunPort)
+	t.derp = derpMap(t.opts.Told, derpPort, stunPort)
 	// The URLs are known before the first request is answered.
 	control, err := t.tcp(t.opts.ControlPort)
 	if err != nil {
@@ -123,10 +135,16 @@ func (t *Tailnet) listen() error {
 	if err != nil {
 		return fmt.Errorf("start API: %w", err)
 	}
-	t.controlURL, t.apiURL = "http://"+control.Addr().String(), "http://"+api.Addr().String()
+	t.controlURL, t.apiURL = t.url(control), t.url(api)
+	t.localURL = "http://" + control.Addr().String()
 	t.serve(control, t.controlHandler())
 	t.serve(api, t.apiHandler())
 	return nil
+}
+
+// url is where callers are told to find what ln serves.
+func (t *Tailnet) url(ln net.Listener) string {
+	return "http://" + netip.AddrPortFrom(t.opts.Told, uint16(ln.Addr().(*net.TCPAddr).Port)).String()
 }
 
 func (t *Tailnet) tcp(port int) (net.Listener, error) {
@@ -154,6 +172,9 @@ func (t *Tailnet) serve(ln net.Listener, h http.Handler) {
 
 // ControlURL is what a node takes as its login server.
 func (t *Tailnet) ControlURL() string { return t.controlURL }
+
+// LocalURL is where the control plane listens: [Tailnet.ControlURL] unless [Options.Told] is another address.
+func (t *Tailnet) LocalURL() string { return t.localURL }
 
 // APIURL is the base URL of the HTTP API v2, without "/api/v2".
 func (t *Tailnet) APIURL() string { return t.apiURL }

@@ -16,7 +16,7 @@ import (
 
 const usage = `A hermetic tailnet: control plane, DERP, STUN, HTTP API v2, and real peers.
 
-  tailnet serve   run a tailnet
+  tailnet serve   run a tailnet, with peers in the same process if wanted
   tailnet peer    run a node of it, here, in the present network namespace
   tailnet CMD -h  flags, and examples
 

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +20,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"tailscale.com/types/key"
 
 	"github.com/rajsinghtech/tailgate/test/tailnet"
 	"github.com/rajsinghtech/tailgate/test/tailnet/peer"
@@ -115,6 +118,131 @@ func TestServeAndPeers(t *testing.T) {
 	}
 }
 
+// TestServeWithPeers runs a tailnet whose peers are in its own process, with credentials from before, and reaches what
+// they route from a node on a kernel TUN.
+func TestServeWithPeers(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	w, err := world.New(ctx, "tnp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	oauth := tailnet.NewOAuthClient()
+	t.Setenv(oauthIDEnv, oauth.ID)
+	t.Setenv(oauthSecretEnv, oauth.Secret)
+	machine, err := key.NewMachine().MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(machineKeyEnv, string(machine))
+	keyFile, ready := filepath.Join(t.TempDir(), "key"), netip.AddrPortFrom(w.Core.V4, 9000).String()
+	lines := command(ctx, t, w.Core, 6, "serve", "--addr", w.Core.V4.String(), "--key-file", keyFile, "--auto-approve", "--ready", ready,
+		"--peer", "web", "--peer", "router=10.20.0.0/24,fd20:20::/64", "--peer", "out=exit")
+	want := []string{
+		"PEER=web 100.64.0.1 fd7a:115c:a1e0:ab12:4843:cd96:6240:1", "PEER=router 100.64.0.2 fd7a:115c:a1e0:ab12:4843:cd96:6240:2", "PEER=out 100.64.0.3 fd7a:115c:a1e0:ab12:4843:cd96:6240:3",
+	}
+	if diff := cmp.Diff(want, lines[3:]); diff != "" {
+		t.Fatalf("what serve says (-want +got):\n%s", diff)
+	}
+	h, err := w.AddHost("member")
+	if err != nil {
+		t.Fatal(err)
+	}
+	command(ctx, t, h, 1, "peer", "--name", "member", "--control", strings.TrimPrefix(lines[0], "CONTROL="), "--key-file", keyFile,
+		"--accept-routes", "--use-exit-node", "out", "--steer", "10.20.0.0/24,fd20:20::/64,198.51.100.0/24")
+	c := &http.Client{Transport: &http.Transport{DialContext: h.Dial, DisableKeepAlives: true}}
+	for url, via := range map[string]string{
+		"http://100.64.0.1/": "web", "http://[fd7a:115c:a1e0:ab12:4843:cd96:6240:1]/": "web",
+		"http://10.20.0.10/": "router", "http://[fd20:20::10]/": "router", "http://198.51.100.7/": "out",
+	} {
+		if got := get(ctx, t, c, url); !strings.HasSuffix(got, " via="+via+"\n") {
+			t.Errorf("%s: %q, want it by way of %s", url, got, via)
+		}
+	}
+	for _, network := range []string{"tcp", "udp"} {
+		echoes(ctx, t, h, network, "10.20.0.10:7")
+	}
+	// The credential that was there before is the one in force.
+	api := strings.TrimPrefix(lines[1], "API=")
+	form := url.Values{"client_id": {oauth.ID}, "client_secret": {oauth.Secret}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, api+"/api/v2/oauth/token", strings.NewReader(form.Encode()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	c = &http.Client{Transport: &http.Transport{DialContext: w.Core.Dial, DisableKeepAlives: true}}
+	res, err := c.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		t.Errorf("the credential that was given is answered with %s", res.Status)
+	}
+	if got := get(ctx, t, c, "http://"+ready); got != "ok\n" {
+		t.Errorf("--ready answers %q", got)
+	}
+}
+
+// get asks until there is an answer: routes and exit nodes arrive a moment after the node is up.
+func get(ctx context.Context, t *testing.T, c *http.Client, url string) string {
+	t.Helper()
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		body, err := getOnce(ctx, c, url)
+		if err == nil {
+			return body
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			t.Fatal(err)
+		}
+	}
+}
+
+func getOnce(ctx context.Context, c *http.Client, url string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	res, err := c.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	return string(b), err
+}
+
+// echoes sends a word and expects it back.
+func echoes(ctx context.Context, t *testing.T, h *world.Host, network, addr string) {
+	t.Helper()
+	c, err := h.Dial(ctx, network, addr)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer c.Close()
+	deadline, _ := ctx.Deadline()
+	buf := make([]byte, 4)
+	_ = c.SetDeadline(deadline)
+	if _, err := c.Write([]byte("word")); err != nil {
+		t.Errorf("%s %s: %v", network, addr, err)
+	}
+	if _, err := io.ReadFull(c, buf); err != nil || string(buf) != "word" {
+		t.Errorf("%s %s echoes %q, %v", network, addr, buf, err)
+	}
+}
+
 // call makes an admin request that is to succeed.
 func call(t *testing.T, c *http.Client, method, url, body string, v any) {
 	t.Helper()
@@ -182,6 +310,9 @@ func TestArguments(t *testing.T) {
 		{"fly", `"fly" is not a command of tailnet; use serve, peer or help`},
 		{"serve x", `serve takes flags only, not "x"`},
 		{"serve --addr x", `--addr "x" is not an IP address`},
+		{"serve --told x", `--told "x" is not an IP address`},
+		{"serve --peer r=10.1.2.3/8", `invalid value "r=10.1.2.3/8" for flag -peer: peer r: "10.1.2.3/8" is neither "exit" nor a prefix, as in 10.20.0.0/24`},
+		{"serve --peer =exit", `invalid value "=exit" for flag -peer: peer "=exit" has no name`},
 		{"peer", "--name is missing: the node needs a hostname"},
 		{"peer --name a", `--control is missing: give the URL that "tailnet serve" printed as CONTROL`},
 		{"peer --name a --control http://x --role boss", `role "boss" is not known; use peer, subnet-router, exit-node, 4via6, app-connector or host`},
