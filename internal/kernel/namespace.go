@@ -20,6 +20,9 @@ const dumpTries = 10
 // netnsNone tells the library to stay in the thread's namespace (netns.None).
 const netnsNone = -1
 
+// netlink v1.3.1 finds out the byte order when it first needs it, without a lock. Here nobody else is about yet.
+var _ = nl.NativeEndian()
+
 // Options of [Open].
 type Options struct {
 	// Peer is the namespace that the other end of a veth made here goes to; nil is
