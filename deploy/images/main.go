@@ -67,9 +67,9 @@ func parse(args []string, out io.Writer) (s settings, err error) {
 	fs.SetOutput(out)
 	fs.StringVar(&s.out, "out", "bin/images", "`folder` to write to; of what it holds, only files named as above are replaced")
 	platforms := fs.String("platform", "linux/amd64,linux/arm64", "comma-separated `list` of platforms; \"local\" is this machine's")
-	only := fs.String("only", "", "comma-separated `list` of images to make: "+strings.Join(shortNames(table), ", ")+"; empty: all")
+	only := fs.String("only", "", "comma-separated `list` of images to make: "+strings.Join(shortNames(table), ", ")+"; empty: these, and not those of tests: "+strings.Join(shortNames(testTable), ", "))
 	fs.StringVar(&s.repository, "repository", defaultRepository, "`prefix` of the images' names")
-	fs.StringVar(&s.tag, "tag", "", "`tag` of the images; empty: the chart's appVersion, which is what the chart asks for")
+	fs.StringVar(&s.tag, "tag", "", "`tag` of the images; empty: the chart's appVersion, which is what the chart asks for; \"content\": made of each image's digest")
 	fs.StringVar(&s.version, "build-version", "", "`version` to stamp; empty: what git describe says")
 	fs.BoolVar(&s.binaries, "binaries", false, "build the binaries only, for one platform, right into --out")
 	fs.Usage = func() {
@@ -88,7 +88,7 @@ func parse(args []string, out io.Writer) (s settings, err error) {
 	if s.binaries && len(s.platforms) != 1 {
 		return s, fmt.Errorf("--binaries builds for one platform, not for %s; write --platform=linux/%s or another", *platforms, runtime.GOARCH)
 	}
-	s.images, err = selected(table, *only)
+	s.images, err = choose(*only)
 	return s, err
 }
 

@@ -23,9 +23,9 @@ type built struct {
 // produce builds an image for each platform and writes everything that usage promises of it; what it prints
 // is the digest and the sizes.
 func produce(ctx context.Context, g *goCommand, img image, s settings, out io.Writer) error {
-	ref, err := name.NewTag(s.repository + "/" + img.name + ":" + s.tag)
-	if err != nil {
-		return fmt.Errorf("--repository and --tag make no image name: %w", err)
+	// Before the minutes that building may take.
+	if _, err := newTag(img, s, v1.Hash{}); err != nil {
+		return err
 	}
 	var all []built
 	for _, p := range s.platforms {
@@ -44,6 +44,10 @@ func produce(ctx context.Context, g *goCommand, img image, s settings, out io.Wr
 	if err != nil {
 		return err
 	}
+	ref, err := newTag(img, s, digest)
+	if err != nil {
+		return err
+	}
 	if err := writeAll(filepath.Join(s.out, img.name), ref, g.source, index, all); err != nil {
 		return err
 	}
@@ -55,6 +59,23 @@ func produce(ctx context.Context, g *goCommand, img image, s settings, out io.Wr
 		return err
 	}
 	return report(out, line, all)
+}
+
+// contentTag is the --tag that stands for one made of the digest.
+const contentTag = "content"
+
+// newTag names an image. A tag made of the digest changes when the image does, and only then, so a cluster into which
+// images are loaded replaces the pods that it must.
+func newTag(img image, s settings, digest v1.Hash) (name.Tag, error) {
+	tag := s.tag
+	if tag == contentTag && digest.Hex != "" {
+		tag = digest.Hex[:12]
+	}
+	ref, err := name.NewTag(s.repository + "/" + img.name + ":" + tag)
+	if err != nil {
+		return ref, fmt.Errorf("--repository and --tag make no image name: %w", err)
+	}
+	return ref, nil
 }
 
 // buildPlatform builds an image's binaries in a folder of its own and packs them.
