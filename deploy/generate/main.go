@@ -1,5 +1,5 @@
 // Command generate writes what deploy/ holds of other folders: the chart's copies of the CRDs, the chart's
-// roles from the permissions that the operator's code lists, and the manifests, which are the chart as
+// roles from the permissions that the code of operator and agent lists, and the manifests, which are the chart as
 // Helm renders it with its defaults. It is run by go generate, in deploy/.
 package main
 
@@ -20,7 +20,6 @@ import (
 const (
 	chart     = "chart/tailgate-operator"
 	chartCRDs = chart + "/files/crds"
-	rbacFile  = chart + "/templates/rbac.yaml"
 	manifests = "manifests/tailgate.yaml"
 )
 
@@ -66,7 +65,10 @@ func write(name string, data []byte) error {
 
 // chartFiles returns what is written into the chart, by name in deploy/.
 func chartFiles(deploy string) (map[string][]byte, error) {
-	files := map[string][]byte{rbacFile: roles()}
+	files := map[string][]byte{}
+	for _, a := range accounts() {
+		files[filepath.Join(chart, a.file)] = a.roles()
+	}
 	crds, err := filepath.Glob(filepath.Join(deploy, "crds/*.yaml"))
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package rbac
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,7 +32,7 @@ subjects: [{kind: ServiceAccount, name: x, namespace: here}]
 kind: ClusterRoleBinding
 metadata: {name: wide}
 roleRef: {kind: ClusterRole, name: wide}
-subjects: [{kind: ServiceAccount, name: x, namespace: here}]
+subjects: [{kind: ServiceAccount, name: x, namespace: here}, {kind: ServiceAccount, name: z, namespace: there}]
 ---
 `
 
@@ -40,12 +41,16 @@ func TestRules(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Permission{
+	wide := []Permission{
 		{Verb: "get", Resource: "namespaces", Name: "kube-system"},
 		{Verb: "get", Resource: "nodes"},
 		{Verb: "patch", Resource: "nodes"},
-		{Verb: "list", Group: "apps", Resource: "daemonsets", Namespace: "here"},
-		{Verb: "list", Group: "apps", Resource: "daemonsets/status", Namespace: "here"},
+	}
+	want := map[string][]Permission{
+		"here/x": append(slices.Clip(wide),
+			Permission{Verb: "list", Group: "apps", Resource: "daemonsets", Namespace: "here"},
+			Permission{Verb: "list", Group: "apps", Resource: "daemonsets/status", Namespace: "here"}),
+		"there/z": wide,
 	}
 	if diff := cmp.Diff(want, granted); diff != "" {
 		t.Errorf("permissions (-want +got):\n%s", diff)
@@ -61,6 +66,7 @@ func TestRulesWrong(t *testing.T) {
 		{"roleRef: {kind: Role, name: narrow}", "roleRef: {kind: Role, name: other}", "RoleBinding narrow binds nobody, or the Role other, which is not there\nRole narrow is bound by nothing"},
 		{"metadata: {name: narrow, namespace: here}\nroleRef", "metadata: {name: narrow, namespace: there}\nroleRef", "RoleBinding narrow binds nobody, or the Role narrow, which is not there\nRole narrow is bound by nothing"},
 		{"subjects: [{kind: ServiceAccount, name: x, namespace: here}]\n---\nkind", "subjects: []\n---\nkind", "RoleBinding narrow binds nobody"},
+		{"subjects: [{kind: ServiceAccount, name: x, namespace: here}]\n---\nkind", "subjects: [{kind: Group, name: everyone}]\n---\nkind", "RoleBinding narrow binds the Group everyone, which is no service account"},
 		{"spec: {rules: none}", "spec: {rules: none", "read manifests: "},
 	}
 	for _, tt := range tests {
@@ -75,5 +81,3 @@ func TestRulesWrong(t *testing.T) {
 		})
 	}
 }
-
-// TestCompare records requests at a server of its own and holds them against the manifests.

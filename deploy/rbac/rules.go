@@ -56,15 +56,15 @@ type object struct {
 	Subjects []rbacv1.Subject
 }
 
-// Rules returns what manifests grant, sorted: the permissions of every Role and ClusterRole, where a binding
-// makes them hold. It is an error when a role is bound by nothing, a binding has no role, or a rule has a
-// wildcard or says something else than verbs on resources.
-func Rules(manifests []byte) ([]Permission, error) {
+// Rules returns what manifests grant to whom: for each service account, as NAMESPACE/NAME, the permissions of every Role and
+// ClusterRole that a binding gives to it, sorted. It is an error when a role is bound by nothing, a binding has no role or
+// gives it to something else than service accounts, or a rule has a wildcard or says something else than verbs on resources.
+func Rules(manifests []byte) (map[string][]Permission, error) {
 	objects, err := decode(manifests)
 	if err != nil {
 		return nil, err
 	}
-	var granted []Permission
+	granted := map[string][]Permission{}
 	var wrong []error
 	bound := map[int]bool{}
 	for _, o := range objects {
@@ -80,12 +80,16 @@ func Rules(manifests []byte) ([]Permission, error) {
 			continue
 		}
 		bound[i] = true
-		for _, rule := range objects[i].Rules {
-			some, err := expand(rule, o.Metadata.Namespace)
-			if err != nil {
-				wrong = append(wrong, fmt.Errorf("%s %s: %w", o.RoleRef.Kind, o.RoleRef.Name, err))
+		some, err := expandAll(objects[i].Rules, o.Metadata.Namespace)
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("%s %s: %w", o.RoleRef.Kind, o.RoleRef.Name, err))
+		}
+		for _, s := range o.Subjects {
+			if s.Kind != rbacv1.ServiceAccountKind {
+				wrong = append(wrong, fmt.Errorf("%s %s binds the %s %s, which is no service account", o.Kind, o.Metadata.Name, s.Kind, s.Name))
 			}
-			granted = append(granted, some...)
+			account := s.Namespace + "/" + s.Name
+			granted[account] = append(granted[account], some...)
 		}
 	}
 	for i, o := range objects {
@@ -93,8 +97,11 @@ func Rules(manifests []byte) ([]Permission, error) {
 			wrong = append(wrong, fmt.Errorf("%s %s is bound by nothing", o.Kind, o.Metadata.Name))
 		}
 	}
-	slices.SortFunc(granted, compare)
-	return slices.Compact(granted), errors.Join(wrong...)
+	for account, some := range granted {
+		slices.SortFunc(some, compare)
+		granted[account] = slices.Compact(some)
+	}
+	return granted, errors.Join(wrong...)
 }
 
 func decode(manifests []byte) ([]object, error) {
@@ -112,7 +119,16 @@ func decode(manifests []byte) ([]object, error) {
 	}
 }
 
-// expand returns the permissions of a rule in a namespace; "" is everywhere.
+// expandAll returns the permissions of rules in a namespace; "" is everywhere.
+func expandAll(rules []rbacv1.PolicyRule, namespace string) (all []Permission, err error) {
+	for _, rule := range rules {
+		some, wrong := expand(rule, namespace)
+		all, err = append(all, some...), errors.Join(err, wrong)
+	}
+	return all, err
+}
+
+// expand returns those of one rule.
 func expand(rule rbacv1.PolicyRule, namespace string) ([]Permission, error) {
 	if len(rule.NonResourceURLs) > 0 || len(rule.Verbs)*len(rule.APIGroups)*len(rule.Resources) == 0 {
 		return nil, fmt.Errorf("rule %v grants something else than verbs on resources", rule)

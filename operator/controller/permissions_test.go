@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apiserver/pkg/endpoints/request"
 
+	"github.com/rajsinghtech/tailgate/internal/permission"
 	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
 	"github.com/rajsinghtech/tailgate/operator/controller"
 )
@@ -72,7 +73,7 @@ func TestPermissions(t *testing.T) {
 		used.Insert(w.verbs(r)...)
 	}
 	granted := sets.New[string]()
-	for scope, ps := range map[string][]controller.Permission{"cluster": controller.ClusterPermissions(), "namespace": controller.NamespacePermissions()} {
+	for scope, ps := range map[string][]permission.Permission{"cluster": controller.ClusterPermissions(), "namespace": controller.NamespacePermissions()} {
 		for _, p := range ps {
 			if p.Why == "" {
 				t.Errorf("no reason is given for %v", p.PolicyRule)

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/rajsinghtech/tailgate/internal/permission"
 	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
 	"github.com/rajsinghtech/tailgate/operator/controller"
 	"github.com/rajsinghtech/tailgate/operator/render"
@@ -153,18 +154,12 @@ func (w *world) account() string { return "system:serviceaccount:" + w.ns + ":ta
 func (w *world) grant() {
 	w.Helper()
 	subject := []rbacv1.Subject{{Kind: rbacv1.UserKind, APIGroup: rbacv1.GroupName, Name: w.account()}}
-	rules := func(ps []controller.Permission) (out []rbacv1.PolicyRule) {
-		for _, p := range ps {
-			out = append(out, p.PolicyRule)
-		}
-		return out
-	}
 	name := metav1.ObjectMeta{Name: w.ns + "-operator", Namespace: w.ns}
 	everywhere := metav1.ObjectMeta{Name: name.Name}
 	for _, o := range []client.Object{
-		&rbacv1.ClusterRole{ObjectMeta: everywhere, Rules: rules(controller.ClusterPermissions())},
+		&rbacv1.ClusterRole{ObjectMeta: everywhere, Rules: permission.Rules(controller.ClusterPermissions())},
 		&rbacv1.ClusterRoleBinding{ObjectMeta: everywhere, Subjects: subject, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name.Name}},
-		&rbacv1.Role{ObjectMeta: name, Rules: rules(controller.NamespacePermissions())},
+		&rbacv1.Role{ObjectMeta: name, Rules: permission.Rules(controller.NamespacePermissions())},
 		&rbacv1.RoleBinding{ObjectMeta: name, Subjects: subject, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: name.Name}},
 	} {
 		w.must(w.client.Create(w.ctx(), o))

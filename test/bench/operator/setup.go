@@ -19,6 +19,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rajsinghtech/tailgate/internal/permission"
 	"github.com/rajsinghtech/tailgate/operator/controller"
 	"github.com/rajsinghtech/tailgate/operator/tailnet"
 	"github.com/rajsinghtech/tailgate/test/bench/internal/proc"
@@ -142,9 +143,9 @@ func (b *bench) install(ctx context.Context) error {
 	for _, o := range []client.Object{
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}},
 		&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: podNamespace}},
-		&rbacv1.ClusterRole{ObjectMeta: name, Rules: rules(controller.ClusterPermissions())},
+		&rbacv1.ClusterRole{ObjectMeta: name, Rules: permission.Rules(controller.ClusterPermissions())},
 		&rbacv1.ClusterRoleBinding{ObjectMeta: name, Subjects: who, RoleRef: role("ClusterRole")},
-		&rbacv1.Role{ObjectMeta: local, Rules: rules(controller.NamespacePermissions())},
+		&rbacv1.Role{ObjectMeta: local, Rules: permission.Rules(controller.NamespacePermissions())},
 		&rbacv1.RoleBinding{ObjectMeta: local, Subjects: who, RoleRef: role("Role")},
 		&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secret, Namespace: namespace}, StringData: map[string]string{
 			tailnet.KeyTailnet: "-", tailnet.KeyClientID: oauth.ID, tailnet.KeyClientSecret: oauth.Secret,
@@ -155,14 +156,6 @@ func (b *bench) install(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func rules(permissions []controller.Permission) []rbacv1.PolicyRule {
-	var out []rbacv1.PolicyRule
-	for _, p := range permissions {
-		out = append(out, p.PolicyRule)
-	}
-	return out
 }
 
 // kubeconfig writes one for the operator's account and returns its path. Unlike an administrator's, the account's requests
