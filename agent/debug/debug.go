@@ -99,7 +99,7 @@ func (p *Pages) addPublic(mux *http.ServeMux) {
 func onNode(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from, err := netip.ParseAddrPort(r.RemoteAddr)
-		if err != nil || !from.Addr().Unmap().IsLoopback() || r.Header.Get("X-Forwarded-For") != "" {
+		if err != nil || !from.Addr().IsLoopback() || r.Header.Get("X-Forwarded-For") != "" {
 			http.Error(w, "these pages are for whoever is on the node", http.StatusForbidden)
 			return
 		}

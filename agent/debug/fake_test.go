@@ -31,14 +31,6 @@ type fakeSource struct {
 	gateways    []GatewayView
 	pods        []PodView
 	ready       error
-	hold        chan struct{} // when set, Report waits for its end
-}
-
-func (s *fakeSource) Report() stitch.Report {
-	if s.hold != nil {
-		<-s.hold
-	}
-	return s.report
 }
 
 func (s *fakeSource) Inspect(id string) (joiner.Inspection, error) {
@@ -56,6 +48,7 @@ func (s *fakeSource) Attachments() ([]attachments.Attachment, attachments.Stats,
 	return s.attachments, s.stats, s.problems
 }
 
+func (s *fakeSource) Report() stitch.Report        { return s.report }
 func (s *fakeSource) Install() install.Status      { return s.install }
 func (s *fakeSource) ClusterCIDRs() []netip.Prefix { return s.cidrs }
 func (s *fakeSource) Gateways() []GatewayView      { return s.gateways }

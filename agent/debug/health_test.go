@@ -1,13 +1,16 @@
 package debug
 
 import (
-	"context"
 	"errors"
 	"net/http"
-	"net/http/httptest"
+	"net/netip"
+	"reflect"
 	"testing"
+	"testing/synctest"
 
+	"github.com/rajsinghtech/tailgate/agent/attachments"
 	"github.com/rajsinghtech/tailgate/agent/install"
+	"github.com/rajsinghtech/tailgate/agent/stitch"
 	"github.com/rajsinghtech/tailgate/internal/page/pagetest"
 )
 
@@ -40,26 +43,73 @@ func TestReady(t *testing.T) {
 	}
 }
 
-func TestHealth(t *testing.T) {
-	s := emptySource()
-	p := newPages(s)
-	ask := func(ctx context.Context) int {
-		w := httptest.NewRecorder()
-		p.Public().ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/healthz", nil))
-		return w.Code
+// A part that is not asked may hang unseen.
+func TestHealthAsksAll(t *testing.T) {
+	part := reflect.TypeFor[Source]()
+	for m := range part.Methods() {
+		if m.Name == "Inspect" {
+			continue // looks at the kernel, which a restart would not mend
+		}
+		synctest.Test(t, func(t *testing.T) {
+			hold := make(chan struct{})
+			defer close(hold)
+			p := newPages(heldSource{emptySource(), m.Name, hold})
+			w := pagetest.Get(t, p.Public(), "GET", "/healthz")
+			if w.Code != http.StatusServiceUnavailable || w.Body.String() != "the agent's parts do not answer one another; it must be restarted\n" {
+				t.Errorf("%s: %d %q", m.Name, w.Code, w.Body)
+			}
+		})
 	}
 	// Not ready is no reason for a restart.
-	if got := ask(t.Context()); got != http.StatusOK {
-		t.Errorf("an agent that waits for its API: %d", got)
+	if w := pagetest.Get(t, newPages(emptySource()).Public(), "GET", "/healthz"); w.Code != http.StatusOK || w.Body.String() != "ok\n" {
+		t.Errorf("an agent that waits for its API: %d %q", w.Code, w.Body)
 	}
-	s.hold = make(chan struct{})
-	impatient, cancel := context.WithCancel(t.Context())
-	cancel()
-	if got := ask(impatient); got != http.StatusServiceUnavailable {
-		t.Errorf("an agent that hangs: %d", got)
+}
+
+// heldSource does not answer when it is asked for one part.
+type heldSource struct {
+	Source
+	part string
+	hold chan struct{}
+}
+
+func (s heldSource) wait(part string) {
+	if part == s.part {
+		<-s.hold
 	}
-	close(s.hold)
-	if got := ask(t.Context()); got != http.StatusOK {
-		t.Errorf("an agent that hung for a while: %d", got)
-	}
+}
+
+func (s heldSource) Report() stitch.Report {
+	s.wait("Report")
+	return s.Source.Report()
+}
+
+func (s heldSource) Install() install.Status {
+	s.wait("Install")
+	return s.Source.Install()
+}
+
+func (s heldSource) Attachments() ([]attachments.Attachment, attachments.Stats, []error) {
+	s.wait("Attachments")
+	return s.Source.Attachments()
+}
+
+func (s heldSource) ClusterCIDRs() []netip.Prefix {
+	s.wait("ClusterCIDRs")
+	return s.Source.ClusterCIDRs()
+}
+
+func (s heldSource) Gateways() []GatewayView {
+	s.wait("Gateways")
+	return s.Source.Gateways()
+}
+
+func (s heldSource) Pods() []PodView {
+	s.wait("Pods")
+	return s.Source.Pods()
+}
+
+func (s heldSource) Ready() error {
+	s.wait("Ready")
+	return s.Source.Ready()
 }

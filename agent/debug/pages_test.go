@@ -12,7 +12,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/rajsinghtech/tailgate/agent/stitch"
 	"github.com/rajsinghtech/tailgate/internal/page/pagetest"
+	"github.com/rajsinghtech/tailgate/internal/snapshot"
 )
 
 func get(t *testing.T, h http.Handler, url string) string {
@@ -112,6 +114,42 @@ func TestDifferenceIsSeen(t *testing.T) {
 		changes := len(v.State.Difference) + len(v.Gateway.Difference) + len(v.Table.Difference)
 		if (changes > 0) != (tt.uid == uidDrifted) {
 			t.Errorf("%s: %d changes", tt.uid, changes)
+		}
+	}
+}
+
+// A link is not missed where there is nothing to link to.
+func TestHasGateway(t *testing.T) {
+	for _, tt := range []struct {
+		group stitch.GroupReport
+		want  bool
+	}{
+		{stitch.GroupReport{Name: "g", Known: true, Gateway: &stitch.GatewayReport{Open: true}}, true},
+		{stitch.GroupReport{Name: "g", Known: true, Gateway: &stitch.GatewayReport{}}, false},
+		{stitch.GroupReport{Name: "g", Known: true}, false},
+		{stitch.GroupReport{Name: "g", Gateway: &stitch.GatewayReport{Open: true}}, false}, // the member is left as it is
+		{stitch.GroupReport{Name: "other", Known: true, Gateway: &stitch.GatewayReport{Open: true}}, false},
+	} {
+		if got := hasGateway(stitch.Report{Groups: []stitch.GroupReport{tt.group}}, "g"); got != tt.want {
+			t.Errorf("%+v: %v", tt.group, got)
+		}
+	}
+}
+
+// What a gateway said before it was lost does not count.
+func TestGatewayReady(t *testing.T) {
+	ready := &snapshot.Snapshot{Ready: true}
+	for _, tt := range []struct {
+		view GatewayView
+		want bool
+	}{
+		{GatewayView{}, false},
+		{GatewayView{Snapshot: &snapshot.Snapshot{}}, false},
+		{GatewayView{Snapshot: ready}, true},
+		{GatewayView{Snapshot: ready, Err: errors.New("connection refused")}, false},
+	} {
+		if got := tt.view.ready(); got != tt.want {
+			t.Errorf("%+v: %v", tt.view, got)
 		}
 	}
 }
@@ -244,8 +282,10 @@ func TestDebugIsForTheNode(t *testing.T) {
 	}
 	for _, url := range below {
 		for _, from := range []string{"10.1.2.3:40000", "[fd00::1]:40000", "[::ffff:10.1.2.3]:40000", "100.64.0.9:40000", "", "nonsense", "@"} {
-			if w := pagetest.From(t, h, "GET", url, from); w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), "shop") {
-				t.Errorf("%s from %q: %d %s", url, from, w.Code, w.Body)
+			for _, method := range []string{"GET", "POST"} {
+				if w := pagetest.From(t, h, method, url, from); w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), "shop") {
+					t.Errorf("%s %s from %q: %d %s", method, url, from, w.Code, w.Body)
+				}
 			}
 		}
 		r := httptest.NewRequestWithContext(t.Context(), "GET", url, nil)

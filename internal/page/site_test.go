@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -89,11 +91,13 @@ func TestProbe(t *testing.T) {
 
 // A process that hangs is answered for before kubelet's second is over.
 func TestHealthHasALimit(t *testing.T) {
-	hold := make(chan struct{})
-	defer close(hold)
-	w := httptest.NewRecorder()
-	testSite().Health(func() { <-hold }, "it hangs")(w, httptest.NewRequestWithContext(t.Context(), "GET", "/healthz", nil))
-	if w.Code != http.StatusServiceUnavailable || w.Body.String() != "it hangs\n" {
-		t.Errorf("%d %q", w.Code, w.Body)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		hold := make(chan struct{})
+		defer close(hold)
+		w, began := httptest.NewRecorder(), time.Now()
+		testSite().Health(func() { <-hold }, "it hangs")(w, httptest.NewRequestWithContext(t.Context(), "GET", "/healthz", nil))
+		if w.Code != http.StatusServiceUnavailable || w.Body.String() != "it hangs\n" || time.Since(began) >= time.Second {
+			t.Errorf("%d %q after %v", w.Code, w.Body, time.Since(began))
+		}
+	})
 }
