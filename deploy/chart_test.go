@@ -14,7 +14,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 
+	"github.com/rajsinghtech/tailgate/agent/daemon"
 	"github.com/rajsinghtech/tailgate/deploy/helm"
 )
 
@@ -80,6 +82,26 @@ func TestBadValues(t *testing.T) {
 		{"gateway: {image: {digest: '@sha256:12'}}", `gateway.image.digest: "@sha256:12" does not fit; write sha256: and 64 hexadecimal digits, as the registry shows it`},
 		{"metrics: {port: 8081}", "metrics.port: 8081 is the port of the health probes; write another"},
 		{"metrics: {podMonitor: {interval: often}}", `metrics.podMonitor.interval: "often" does not fit; write a duration such as 30s`},
+		{"agent: {maxUnavailable: 0}", "at '/agent/maxUnavailable': minimum: got 0, want 1"},
+		{"agent: {maxUnavailable: 0%}", "at '/agent/maxUnavailable': '0%' does not match pattern"},
+		{"agent: {debug: {port: 1}}", "at '/agent/debug/port': minimum: got 1, want 1,024"},
+		{"agent: {debug: {port: 9003}}", "agent.debug.port: 9003 is agent.metrics.port, too; write another"},
+		{"agent: {seLinuxOptions: {label: x}}", "at '/agent/seLinuxOptions': additional properties 'label' not allowed"},
+		{"agent: {image: {repository: 'a b'}}", `agent.image.repository: "a b" does not fit; write an image's name without tag and digest`},
+		{"agent: {image: {digest: x}}", `agent.image.digest: "x" does not fit; write sha256: and 64 hexadecimal digits, as the registry shows it`},
+		{"agent: {joinWait: '3'}", `agent.joinWait: "3" does not fit; write a duration such as 3s`},
+		{"agent: {gatewayLinger: never}", `agent.gatewayLinger: "never" does not fit; write a duration such as 1m`},
+		{"agent: {resolvers: [kube-dns]}", `agent.resolvers: "kube-dns" does not fit; write an address such as 10.96.0.10 or fd00:96::a`},
+		{"cni: {mode: chain}", "at '/cni/mode': value must be one of 'chained', 'binary', 'disabled'"},
+		{"cni: {keepBinary: 'yes'}", "at '/cni/keepBinary': got string, want boolean"},
+		{"cni: {timeout: 5}", "at '/cni/timeout': got number, want string"},
+		{"cni: {timeout: long}", `cni.timeout: "long" does not fit; write a duration such as 5s`},
+		// What is above these would hide what the agent has at the same path.
+		{"cni: {binDir: /opt/bin}", `cni.binDir: "/opt/bin" does not fit; write a folder such as /opt/cni/bin, three levels deep or more: the one above it is mounted into the agent`},
+		{"cni: {confDir: /etc/cni/../net.d}", `cni.confDir: "/etc/cni/../net.d" does not fit; write a folder such as `},
+		{"cni: {cacheDir: var/lib/cni/results}", `cni.cacheDir: "var/lib/cni/results" does not fit; write a folder such as `},
+		{"clusterCIDRs: 10.0.0.0/8", "at '/clusterCIDRs': got string, want array"},
+		{"clusterCIDRs: [10.0.0.0/8, 10.1.2.3]", `clusterCIDRs: "10.1.2.3" does not fit; write a prefix such as 10.42.0.0/16 or fd00:42::/56`},
 		{"metrics: {service: {enabled: false}, serviceMonitor: {enabled: true}}", "metrics.serviceMonitor scrapes the Service of metrics.service: enable that, too"},
 	}
 	for _, tt := range tests {
@@ -158,6 +180,9 @@ func inside[V any](name string, values map[string]V) bool {
 	return false
 }
 
+// whole are values that have parts of which the schema knows the names, and are documented as a whole.
+var whole = []string{"resources", "seLinuxOptions"}
+
 // schemaValues returns the description of each value that the schema has, by its dotted name.
 func schemaValues(t *testing.T) map[string]string {
 	t.Helper()
@@ -178,7 +203,7 @@ func schemaValues(t *testing.T) map[string]string {
 	var walk func(prefix string, n node)
 	walk = func(prefix string, n node) {
 		for name, child := range n.Properties {
-			if string(child.AdditionalProperties) == "false" && prefix+name != "resources" {
+			if string(child.AdditionalProperties) == "false" && !slices.Contains(whole, name) {
 				walk(prefix+name+".", child)
 			} else {
 				found[prefix+name] = child.Description
@@ -192,11 +217,17 @@ func schemaValues(t *testing.T) map[string]string {
 // TestImageReferences shows how the images' values make references.
 func TestImageReferences(t *testing.T) {
 	const digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-	tests := []struct{ values, operator, gateway string }{
-		{"", "ghcr.io/rajsinghtech/tailgate-operator:0.1.0", "ghcr.io/rajsinghtech/tailgate-gateway:0.1.0"},
-		{"image: {repository: 'r.example:5000/op', tag: v9}", "r.example:5000/op:v9", "ghcr.io/rajsinghtech/tailgate-gateway:0.1.0"},
-		{"image: {tag: v9, digest: " + digest + "}\ngateway: {image: {digest: " + digest + "}}",
-			"ghcr.io/rajsinghtech/tailgate-operator@" + digest, "ghcr.io/rajsinghtech/tailgate-gateway@" + digest},
+	const (
+		operator = "ghcr.io/rajsinghtech/tailgate-operator"
+		gateway  = "ghcr.io/rajsinghtech/tailgate-gateway"
+		agent    = "ghcr.io/rajsinghtech/tailgate-agent"
+	)
+	tests := []struct{ values, operator, gateway, agent string }{
+		{"", operator + ":0.1.0", gateway + ":0.1.0", agent + ":0.1.0"},
+		{"image: {repository: 'r.example:5000/op', tag: v9}", "r.example:5000/op:v9", gateway + ":0.1.0", agent + ":0.1.0"},
+		{"agent: {image: {repository: r.example/agent, tag: v9}}", operator + ":0.1.0", gateway + ":0.1.0", "r.example/agent:v9"},
+		{"image: {tag: v9, digest: " + digest + "}\ngateway: {image: {digest: " + digest + "}}\nagent: {image: {digest: " + digest + "}}",
+			operator + "@" + digest, gateway + "@" + digest, agent + "@" + digest},
 	}
 	for _, tt := range tests {
 		t.Run(tt.values, func(t *testing.T) {
@@ -208,7 +239,8 @@ func TestImageReferences(t *testing.T) {
 					got = append(got, e.Value)
 				}
 			}
-			if diff := cmp.Diff([]string{tt.operator, tt.gateway}, got); diff != "" {
+			got = append(got, o.agent(t).Spec.Template.Spec.Containers[0].Image)
+			if diff := cmp.Diff([]string{tt.operator, tt.gateway, tt.agent}, got); diff != "" {
 				t.Errorf("images (-want +got):\n%s", diff)
 			}
 		})
@@ -217,7 +249,7 @@ func TestImageReferences(t *testing.T) {
 
 // TestArguments shows which values become which arguments.
 func TestArguments(t *testing.T) {
-	defaults := render(t, "").arguments(t)
+	defaults := render(t, "").deployment(t)
 	tests := []struct {
 		values string
 		want   map[string]string // the arguments that differ from the default ones
@@ -235,20 +267,71 @@ func TestArguments(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.values, func(t *testing.T) {
-			want := maps.Clone(defaults)
+			want := arguments(t, defaults.Spec.Template)
 			maps.Copy(want, tt.want)
-			if diff := cmp.Diff(want, render(t, tt.values).arguments(t)); diff != "" {
+			if diff := cmp.Diff(want, arguments(t, render(t, tt.values).deployment(t).Spec.Template)); diff != "" {
 				t.Errorf("arguments (-want +got):\n%s", diff)
 			}
 		})
 	}
 }
 
-// arguments returns the operator's arguments by name, with "" for one that has no value.
-func (o objects) arguments(t *testing.T) map[string]string {
+// everyAgentArgument are values that give the agent every argument and variable that the chart has for it, none of them the
+// default.
+const everyAgentArgument = `
+agent:
+  joinWait: 1.5s
+  gatewayLinger: 0s
+  resolvers: [10.96.0.10, "fd00:96::a"]
+  metrics: {port: 9103}
+  debug: {port: 9104}
+  log: {format: text, level: debug}
+cni: {mode: binary, binDir: /home/kubernetes/bin, confDir: /etc/kubernetes/cni/net.d, cacheDir: /var/lib/other/results, timeout: 1m, keepBinary: true}
+clusterCIDRs: [10.42.0.0/16, "fd00:42::/56"]
+`
+
+// TestAgentArguments shows which values become which arguments and variables of the agent.
+func TestAgentArguments(t *testing.T) {
+	tests := []struct {
+		values string
+		want   map[string]string
+		cidrs  string
+	}{
+		{"", map[string]string{
+			"cni-mode": "chained", "cni-bin-dir": "/opt/cni/bin", "cni-conf-dir": "/etc/cni/net.d", "cni-cache-dir": "/var/lib/cni/results",
+			"cni-timeout": "5s", "cni-keep-binary": "false", "join-wait": "3s", "gateway-linger": "1m",
+			"public-addr": ":9003", "debug-addr": "127.0.0.1:9004", "log-format": "json", "log-level": "info",
+		}, ""},
+		{everyAgentArgument, map[string]string{
+			"cni-mode": "binary", "cni-bin-dir": "/home/kubernetes/bin", "cni-conf-dir": "/etc/kubernetes/cni/net.d", "cni-cache-dir": "/var/lib/other/results",
+			"cni-timeout": "1m", "cni-keep-binary": "true", "join-wait": "1.5s", "gateway-linger": "0s", "resolvers": "10.96.0.10,fd00:96::a",
+			"public-addr": ":9103", "debug-addr": "127.0.0.1:9104", "log-format": "text", "log-level": "debug",
+		}, "10.42.0.0/16,fd00:42::/56"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.values, func(t *testing.T) {
+			pod := render(t, tt.values).agent(t).Spec.Template
+			if diff := cmp.Diff(tt.want, arguments(t, pod)); diff != "" {
+				t.Errorf("arguments (-want +got):\n%s", diff)
+			}
+			want := []corev1.EnvVar{
+				{Name: "NODE_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "spec.nodeName"}}},
+				{Name: "POD_NAMESPACE", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.namespace"}}},
+				{Name: "DAEMONSET_NAME", Value: daemon.DaemonSetName},
+				{Name: "TAILGATE_CLUSTER_CIDRS", Value: tt.cidrs},
+			}
+			if diff := cmp.Diff(want, pod.Spec.Containers[0].Env); diff != "" {
+				t.Errorf("variables (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// arguments returns those of a pod's container by name, with "" for one that has no value.
+func arguments(t *testing.T, pod corev1.PodTemplateSpec) map[string]string {
 	t.Helper()
 	found := map[string]string{}
-	for _, arg := range o.deployment(t).Spec.Template.Spec.Containers[0].Args {
+	for _, arg := range pod.Spec.Containers[0].Args {
 		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
 		if _, twice := found[name]; twice || !strings.HasPrefix(arg, "--") {
 			t.Errorf("argument %q is no flag, or given twice", arg)

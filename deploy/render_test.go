@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -108,11 +109,36 @@ func (o objects) deployment(t *testing.T) *appsv1.Deployment {
 	return nil
 }
 
+func (o objects) agent(t *testing.T) *appsv1.DaemonSet {
+	t.Helper()
+	for _, obj := range o {
+		if d, ok := obj.(*appsv1.DaemonSet); ok {
+			return d
+		}
+	}
+	t.Fatal("there is no DaemonSet")
+	return nil
+}
+
 const everything = `
 tailnet:
   loginServer: https://login.example.com
   credentials: {create: true, tailnet: example.com, clientID: id, clientSecret: "se:cr#et 'quo\"ted"}
 gateway: {imagePullSecrets: [{name: a}, {name: b}]}
+agent:
+  image: {pullPolicy: Always}
+  imagePullSecrets: [{name: a}, {name: b}]
+  maxUnavailable: 3
+  resources: {limits: {cpu: 1}}
+  priorityClassName: mine
+  seLinuxOptions: {type: other_t, user: u, role: r}
+  nodeSelector: {pool: some}
+  tolerations: [{key: x, operator: Exists}]
+  affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: x, operator: DoesNotExist}]}]}}}
+  podAnnotations: {a.example/b: "true"}
+  podLabels: {team: net}
+  extraEnv: [{name: KUBERNETES_SERVICE_HOST, value: "127.0.0.1"}]
+cni: {mode: binary}
 image: {pullPolicy: Always}
 imagePullSecrets: [{name: c}]
 replicas: 3
@@ -135,6 +161,8 @@ extraEnv: [{name: HTTPS_PROXY, value: "http://proxy.example:3128"}, {name: X, va
 // TestRenderings reads what several sets of values make as Kubernetes does, and lists it.
 func TestRenderings(t *testing.T) {
 	always := []string{
+		"ClusterRole /tailgate-agent", "ClusterRoleBinding /tailgate-agent", "DaemonSet some-namespace/tailgate-agent",
+		"Role some-namespace/tailgate-agent", "RoleBinding some-namespace/tailgate-agent", "ServiceAccount some-namespace/tailgate-agent",
 		"ClusterRole /tailgate-operator", "ClusterRoleBinding /tailgate-operator", "Deployment some-namespace/tailgate-operator",
 		"Role some-namespace/tailgate-operator", "RoleBinding some-namespace/tailgate-operator", "ServiceAccount some-namespace/tailgate-operator",
 	}
@@ -152,9 +180,11 @@ func TestRenderings(t *testing.T) {
 		{"", append([]string{budget, service}, crds...)},
 		{"crds: {install: false}\nmetrics: {service: {enabled: false}}\npodDisruptionBudget: {enabled: false}\nreplicas: 0", nil},
 		{"crds: {install: false}\nglobal: {x: y}\nresources: {requests: null, limits: null}\nnodeSelector: null", []string{budget, service}},
+		{"cni: {mode: disabled}\nagent: {seLinuxOptions: null, nodeSelector: null, tolerations: [], resources: {requests: null, limits: null}}", append([]string{budget, service}, crds...)},
 		{everything, append([]string{
 			budget, service, "Secret some-namespace/tailgate-tailnet-creds", "PriorityClass /tailgate-critical",
 			"ServiceMonitor some-namespace/tailgate-operator", "PodMonitor some-namespace/tailgate-gateway",
+			"PodMonitor some-namespace/tailgate-agent",
 		}, crds...)},
 	}
 	for _, tt := range tests {
@@ -170,27 +200,38 @@ func TestRenderings(t *testing.T) {
 	}
 }
 
-// checkSelectors: whatever selects the operator's pods does.
+// checkSelectors: whatever selects the pods of operator or agents does.
 func checkSelectors(t *testing.T, o objects) {
 	t.Helper()
-	d := o.deployment(t)
-	selectors := map[string]*metav1.LabelSelector{"Deployment": d.Spec.Selector}
+	selectors := map[string]*metav1.LabelSelector{}
+	pods := map[string]map[string]string{}
 	for _, obj := range o {
+		name := obj.GetObjectKind().GroupVersionKind().Kind + " " + obj.GetName()
 		switch obj := obj.(type) {
+		case *appsv1.Deployment:
+			selectors[name], pods[obj.Name] = obj.Spec.Selector, obj.Spec.Template.Labels
+		case *appsv1.DaemonSet:
+			selectors[name], pods[obj.Name] = obj.Spec.Selector, obj.Spec.Template.Labels
 		case *corev1.Service:
-			selectors["Service"] = &metav1.LabelSelector{MatchLabels: obj.Spec.Selector}
+			selectors[name] = &metav1.LabelSelector{MatchLabels: obj.Spec.Selector}
 		case *policyv1.PodDisruptionBudget:
-			selectors["PodDisruptionBudget"] = obj.Spec.Selector
+			selectors[name] = obj.Spec.Selector
+		case *monitor:
+			if obj.Name != "tailgate-gateway" && obj.Kind == "PodMonitor" {
+				selectors[name] = &obj.Spec.Selector
+			}
 		}
 	}
-	// And by nothing that an upgrade changes, which a Deployment would refuse.
-	want := &metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": "tailgate-operator", "app.kubernetes.io/instance": "some-release"}}
-	if !labels.SelectorFromSet(want.MatchLabels).Matches(labels.Set(d.Spec.Template.Labels)) {
-		t.Errorf("the pods have the labels %v", d.Spec.Template.Labels)
-	}
-	for kind, selector := range selectors {
+	for name, selector := range selectors {
+		_, of, _ := strings.Cut(name, " ")
+		of = strings.TrimSuffix(of, "-metrics")
+		// And by nothing that an upgrade changes, which a Deployment or a DaemonSet would refuse.
+		want := &metav1.LabelSelector{MatchLabels: map[string]string{"app.kubernetes.io/name": of, "app.kubernetes.io/instance": "some-release"}}
 		if diff := cmp.Diff(want, selector); diff != "" {
-			t.Errorf("the %s's selector (-want +got):\n%s", kind, diff)
+			t.Errorf("the selector of %s (-want +got):\n%s", name, diff)
+		}
+		if !labels.SelectorFromSet(want.MatchLabels).Matches(labels.Set(pods[of])) {
+			t.Errorf("the pods of %s have the labels %v", of, pods[of])
 		}
 	}
 }
@@ -243,6 +284,118 @@ func TestRestricted(t *testing.T) {
 	} {
 		if !ok {
 			t.Errorf("the operator's pod is not as it should: %s", what)
+		}
+	}
+}
+
+// TestAgentPrivileges pins all that an agent has of its node. What it has and why is told in README.md, too.
+func TestAgentPrivileges(t *testing.T) {
+	pod := render(t, "").agent(t).Spec.Template.Spec
+	c := pod.Containers[0]
+	if !pod.HostNetwork || pod.HostPID || pod.HostIPC || pod.DNSPolicy != corev1.DNSClusterFirstWithHostNet || len(pod.Containers) != 1 || pod.InitContainers != nil {
+		t.Errorf("the agent's pod is %+v", pod)
+	}
+	profile := &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}}
+	if diff := cmp.Diff(profile, pod.SecurityContext); diff != "" {
+		t.Errorf("security context of the pod (-want +got):\n%s", diff)
+	}
+	want := &corev1.SecurityContext{
+		RunAsUser: new(int64(0)), RunAsGroup: new(int64(0)), Privileged: new(false), AllowPrivilegeEscalation: new(true), ReadOnlyRootFilesystem: new(true),
+		Capabilities: &corev1.Capabilities{
+			Drop: []corev1.Capability{"ALL"}, Add: []corev1.Capability{"NET_ADMIN", "SYS_ADMIN", "DAC_OVERRIDE", "CHOWN", "FOWNER"},
+		},
+		SELinuxOptions: &corev1.SELinuxOptions{Type: "spc_t", Level: "s0"},
+	}
+	if diff := cmp.Diff(want, c.SecurityContext); diff != "" {
+		t.Errorf("security context of the container (-want +got):\n%s", diff)
+	}
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, capability := range want.Capabilities.Add {
+		if !bytes.Contains(readme, []byte("`"+capability+"`")) {
+			t.Errorf("README.md does not say what %s is for", capability)
+		}
+	}
+	for _, v := range pod.Volumes {
+		if !bytes.Contains(readme, []byte("`"+v.HostPath.Path+"`")) {
+			t.Errorf("README.md does not say what %s of the node is for", v.HostPath.Path)
+		}
+	}
+}
+
+// TestAgentFolders shows which folders of the node an agent sees, and how.
+func TestAgentFolders(t *testing.T) {
+	common := []string{"/proc/sys/net at /host/proc/sys/net", "/run/netns read-only HostToContainer", "/run/tailgate"}
+	tests := []struct {
+		values string
+		want   []string
+	}{
+		{"", []string{"/opt/cni", "/etc/cni", "/var/lib/cni read-only"}},
+		// What an earlier mode put in has to be taken out.
+		{"cni: {mode: disabled}", []string{"/opt/cni", "/etc/cni", "/var/lib/cni read-only"}},
+		{"cni: {mode: binary}", []string{"/opt/cni", "/etc/cni", "/var/lib/cni read-only"}},
+		{"cni: {binDir: /var/lib/cni/bin, confDir: /etc/cni/multus/net.d}", []string{"/var/lib/cni", "/etc/cni/multus"}},
+		{"cni: {binDir: /opt/cni/bin, confDir: /opt/cni/net.d}", []string{"/opt/cni", "/var/lib/cni read-only"}},
+		{"cni: {binDir: /srv/cni/bin, confDir: /srv/cni/net.d, cacheDir: /srv/cni/results}", []string{"/srv/cni"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.values, func(t *testing.T) {
+			pod := render(t, tt.values).agent(t).Spec.Template.Spec
+			want := slices.Sorted(slices.Values(append(tt.want, common...)))
+			if diff := cmp.Diff(want, folders(t, pod)); diff != "" {
+				t.Errorf("folders (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// folders returns what of the node is mounted into a pod's container, a line each.
+func folders(t *testing.T, pod corev1.PodSpec) []string {
+	t.Helper()
+	var lines []string
+	for _, m := range pod.Containers[0].VolumeMounts {
+		i := slices.IndexFunc(pod.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
+		if i < 0 || pod.Volumes[i].HostPath == nil {
+			t.Fatalf("the volume %s is not there, or of another kind", m.Name)
+		}
+		path := pod.Volumes[i].HostPath.Path
+		line := path
+		if m.MountPath != path {
+			line += " at " + m.MountPath
+		}
+		if m.ReadOnly {
+			line += " read-only"
+		}
+		if m.MountPropagation != nil {
+			line += " " + string(*m.MountPropagation)
+		}
+		kind := corev1.HostPathDirectoryOrCreate
+		if strings.HasPrefix(path, "/proc/") {
+			kind = corev1.HostPathDirectory
+		}
+		if got := *pod.Volumes[i].HostPath.Type; got != kind {
+			t.Errorf("%s is of type %s, want %s", path, got, kind)
+		}
+		lines = append(lines, line)
+	}
+	if len(lines) != len(pod.Volumes) {
+		t.Errorf("%d volumes are mounted %d times", len(pod.Volumes), len(lines))
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// TestAgentPriority shows which priority class an agent gets: the gateways' rule.
+func TestAgentPriority(t *testing.T) {
+	for values, want := range map[string]string{
+		"":                              "system-node-critical",
+		"priorityClass: {create: true}": "tailgate-critical",
+		"priorityClass: {create: true}\nagent: {priorityClassName: mine}": "mine",
+	} {
+		if got := render(t, values).agent(t).Spec.Template.Spec.PriorityClassName; got != want {
+			t.Errorf("with %q the agent has the priority class %q, want %q", values, got, want)
 		}
 	}
 }
