@@ -2,6 +2,7 @@ package stitch
 
 import (
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/rajsinghtech/tailgate/agent/joiner"
@@ -113,7 +114,11 @@ func (m *member) publish(i intent, s Status, err error) {
 	case s.State == Failed && (oldErr == nil || oldErr.Error() != err.Error()):
 		e.log.Error("member is not as wanted; it will be tried again", "member", m.id, "pod", s.Name, "group", s.Group, "err", err)
 	case s.State != old.State && err == nil:
-		e.log.Info("member", "state", s.State, "member", m.id, "pod", s.Name, "group", s.Group, "why", s.Message, "took", s.Took())
+		level := slog.LevelInfo
+		if s.Group == "" {
+			level = slog.LevelDebug // of no group, it was looked through in case it had been of one
+		}
+		e.log.Log(e.ctx, level, "member", "state", s.State, "member", m.id, "pod", s.Name, "group", s.Group, "why", s.Message, "took", s.Took())
 	}
 	e.o.Changed(s)
 }
