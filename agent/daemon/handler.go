@@ -64,11 +64,15 @@ func (h *handler) Add(ctx context.Context, q cnirpc.Request) (bool, error) {
 	return d.awaitMember(ctx, uid)
 }
 
-// awaitMember waits for a member's link, for as long as may be.
+// awaitMember waits until a member can send nothing another way, for as long as the plugin does, and then for its link, for as
+// long as may be.
 func (d *Daemon) awaitMember(ctx context.Context, uid types.UID) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.o.JoinWait)
+	join, cancel := context.WithTimeout(ctx, d.o.JoinWait)
 	defer cancel()
-	s, err := d.engine.Wait(ctx, string(uid))
+	s, err := d.engine.WaitClosed(ctx, string(uid))
+	if err == nil {
+		s, err = d.engine.Wait(join, string(uid))
+	}
 	switch {
 	case errors.Is(err, stitch.ErrUnknown):
 		return false, nil // it stopped being one

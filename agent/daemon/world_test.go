@@ -426,6 +426,30 @@ func (w *world) event(s *sandbox, reason string) (note string) {
 	return note
 }
 
+// repeated waits for an event on a pod that was told more than once.
+func (w *world) repeated(s *sandbox) {
+	w.Helper()
+	w.until("a repeated event on "+s.Name, &eventsv1.EventList{}, func() string {
+		list := &eventsv1.EventList{}
+		if err := w.client.List(w.ctx(), list, client.InNamespace(s.Namespace)); err != nil {
+			w.Fatal(err)
+		}
+		for _, e := range list.Items {
+			if e.Regarding.UID == s.UID && e.Series != nil {
+				return ""
+			}
+		}
+		return "there is none"
+	})
+}
+
+// metadataOf is a namespace as the agent watches it.
+func metadataOf(namespace string) *metav1.PartialObjectMetadata {
+	ns := namespaceMetadata()
+	ns.Name = namespace
+	return ns
+}
+
 // changed waits until cond holds, and looks again at each change in the namespace.
 func (w *world) changed(what string, h *netns.Handle, cond func(state string) bool) {
 	w.Helper()

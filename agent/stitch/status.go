@@ -72,6 +72,15 @@ var (
 // ends before that, the error is nil as long as the member is Closed, and the status says how far it came;
 // otherwise the error wraps ErrOpen, ctx's and the last try's.
 func (e *Engine) Wait(ctx context.Context, id string) (Status, error) {
+	return e.wait(ctx, id, func(s Status) bool { return s.State == Left || s.State == Joined && s.Ready })
+}
+
+// WaitClosed is as [Engine.Wait], but returns as soon as what the member sends cannot leave another way, or it has left.
+func (e *Engine) WaitClosed(ctx context.Context, id string) (Status, error) {
+	return e.wait(ctx, id, func(s Status) bool { return s.State == Left || s.Closed })
+}
+
+func (e *Engine) wait(ctx context.Context, id string, enough func(Status) bool) (Status, error) {
 	for {
 		e.mu.Lock()
 		m := e.members[id]
@@ -82,7 +91,7 @@ func (e *Engine) Wait(ctx context.Context, id string) (Status, error) {
 		s, err, news := m.status, m.err, m.news
 		settled := m.done == m.gen && !m.removed
 		e.mu.Unlock()
-		if settled && (s.State == Left || s.State == Joined && s.Ready) {
+		if settled && enough(s) {
 			return s, nil
 		}
 		select {
