@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"strings"
 	"time"
 
@@ -37,6 +38,7 @@ func parse(args []string, getenv func(string) string) (settings, error) {
 	o := &s.options
 	var cidrs, nameservers, mode string
 	fs := flag.NewFlagSet("tailgate-agent", flag.ContinueOnError)
+	fs.SetOutput(os.Stdout)
 	// Those that every manifest has, by their usual names.
 	fs.StringVar(&o.Node, "node-name", getenv("NODE_NAME"), "`name` of the node; or $NODE_NAME. Needed")
 	fs.StringVar(&o.Namespace, "namespace", cmp.Or(getenv("POD_NAMESPACE"), "tailgate-system"), "`namespace` of tailgate's own pods; or $POD_NAMESPACE")
