@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -173,6 +174,9 @@ const readOnlyEnv = "TAILGATE_TEST_READ_ONLY_PROC"
 // read-only, as in a container.
 func TestReadOnlySysctl(t *testing.T) {
 	if os.Getenv(readOnlyEnv) == "" {
+		if err := os.Mkdir("/host", 0o755); err == nil { // a place to mount at
+			t.Cleanup(func() { _ = os.Remove("/host") })
+		}
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestReadOnlySysctl$", "-test.v")
 		cmd.Env = append(os.Environ(), readOnlyEnv+"=1")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
@@ -196,6 +200,27 @@ func TestReadOnlySysctl(t *testing.T) {
 	err := set("1")
 	if !errors.Is(err, kernel.ErrReadOnly) || !strings.Contains(err.Error(), `net/ipv4/ip_forward is "0" and should be "1"`) {
 		t.Errorf("error %v", err)
+	}
+	// As the agent's pod has the node's: the files are those of the namespace of who opens them.
+	again := filepath.Join(ident.HostSysctls, "net")
+	err = errors.Join(unix.Mount("tmpfs", "/host", "tmpfs", 0, ""), os.MkdirAll(again, 0o755), unix.Mount("/proc/sys/net", again, "", unix.MS_BIND, ""),
+		unix.Mount("", again, "", unix.MS_BIND|unix.MS_REMOUNT, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward") // of this namespace
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := set("1"); err != nil {
+		t.Errorf("with the node's sysctls at hand: %v", err)
+	}
+	have, err := n.Observe(netstate.Scope{Sysctls: []string{"net/ipv4/ip_forward"}})
+	if err != nil || len(have.Sysctls) != 1 || have.Sysctls[0].Value != "1" {
+		t.Errorf("ip_forward is %v (%v)", have.Sysctls, err)
+	}
+	if after, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward"); err != nil || string(after) != string(before) {
+		t.Errorf("ip_forward of another namespace went from %s to %s (%v)", before, after, err)
 	}
 }
 
