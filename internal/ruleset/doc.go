@@ -31,7 +31,7 @@
 // expression types only, because its reader (v0.3.0) leaves out expressions that
 // it does not know, rt and byteorder among them, and takes "ct mark set" for a load: a rule
 // with a foreign "socket" match would read as one without. Its Monitor ends at the
-// first lost message (ENOBUFS), so [Conn.Subscribe] has its own loop.
+// first lost message (ENOBUFS); package kernel tells of changes, of nftables' too.
 //
 // # Reading at one moment
 //

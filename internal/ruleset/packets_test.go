@@ -17,6 +17,9 @@ import (
 	"github.com/rajsinghtech/tailgate/internal/ruleset"
 )
 
+// limit is longer than anything here takes; a test that reaches it has failed.
+const limit = 20 * time.Second
+
 const memberBit = 0x0100_0000
 
 // lab is client (10.1.0.2, fd01::2) - tg1 - router - wan0 (MTU 1280) - server. The server has
