@@ -14,6 +14,7 @@ import (
 
 	"github.com/rajsinghtech/tailgate/test/bench/internal/proc"
 	"github.com/rajsinghtech/tailgate/test/bench/internal/stats"
+	"github.com/rajsinghtech/tailgate/test/bench/internal/traffic"
 	"github.com/rajsinghtech/tailgate/test/rig"
 )
 
@@ -32,7 +33,7 @@ type bench struct {
 	bytes map[string]int64
 	rate  int
 
-	results map[string]*pairs // by the measure's key
+	results map[string]*stats.Pairs // by the measure's key
 	failed  []string
 }
 
@@ -40,7 +41,7 @@ type bench struct {
 func setUp(ctx context.Context, s settings, out io.Writer) (b *bench, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Minute) // building takes long on a new machine
 	defer cancel()
-	b = &bench{s: s, out: out, bytes: map[string]int64{}, results: map[string]*pairs{}}
+	b = &bench{s: s, out: out, bytes: map[string]int64{}, results: map[string]*stats.Pairs{}}
 	if b.machine, err = proc.ThisMachine(); err != nil {
 		return nil, err
 	}
@@ -61,11 +62,11 @@ func setUp(ctx context.Context, s settings, out io.Writer) (b *bench, err error)
 
 func (b *bench) populate(ctx context.Context) error {
 	b.peer = b.rig.Nodes[rig.Plain]
-	w, err := startWorker(ctx, b.peer.Host)
+	w, err := traffic.StartWorker(ctx, b.peer.Host)
 	if err != nil {
 		return err
 	}
-	if _, err := w.do(ctx, job{Op: opServe}); err != nil {
+	if _, err := w.Do(ctx, traffic.Job{Op: traffic.Serve}); err != nil {
 		return err
 	}
 	o, err := newOurs(ctx, b.rig, b.s)
@@ -196,9 +197,9 @@ func (b *bench) pair(ctx context.Context, round int, st step) error {
 			return fmt.Errorf("%s: %v and %v %s cannot be; let each load last longer", m.key, o, t, m.unit)
 		}
 		if b.results[m.key] == nil {
-			b.results[m.key] = &pairs{}
+			b.results[m.key] = &stats.Pairs{}
 		}
-		b.results[m.key].add(o, t)
+		b.results[m.key].Add(o, t)
 		said = append(said, fmt.Sprintf("%s and %s %s", stats.Figure(o), stats.Figure(t), m.unit))
 	}
 	fmt.Fprintf(b.out, "%s\n", strings.Join(said, "; "))

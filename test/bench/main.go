@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rajsinghtech/tailgate/test/bench/internal/tailscaled"
+	"github.com/rajsinghtech/tailgate/test/bench/internal/traffic"
 	"github.com/rajsinghtech/tailgate/test/tailnet/peer"
 )
 
@@ -44,7 +46,8 @@ func (s settings) lasting() time.Duration { return time.Duration(s.seconds * flo
 
 func main() {
 	peer.MaybeRun()
-	maybeHelp()
+	traffic.MaybeWork()
+	tailscaled.MaybeExec()
 	// A second Ctrl-C ends the program at once; the kernel ends its processes then.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)

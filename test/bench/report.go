@@ -39,7 +39,7 @@ type line struct {
 }
 
 // summarize makes the lines of the measures that have figures.
-func summarize(picked []step, results map[string]*pairs) []line {
+func summarize(picked []step, results map[string]*stats.Pairs) []line {
 	var lines []line
 	for _, st := range picked {
 		for _, m := range st.measures {
@@ -48,11 +48,11 @@ func summarize(picked []step, results map[string]*pairs) []line {
 				continue
 			}
 			l := line{
-				Key: m.key, Name: m.name, Unit: m.unit, Ours: p.ours, Theirs: p.theirs,
-				Ratios: p.ratios(), Ratio: stats.Median(p.ratios()), Goal: m.goal.text(m.unit),
+				Key: m.key, Name: m.name, Unit: m.unit, Ours: p.Ours, Theirs: p.Theirs,
+				Ratios: p.Ratios(), Ratio: stats.Median(p.Ratios()), Goal: m.goal.text(m.unit),
 			}
 			if m.goal.of != noGoal {
-				l.Met = new(m.goal.met(l.Ratio, stats.Median(p.ours)))
+				l.Met = new(m.goal.met(l.Ratio, stats.Median(p.Ours)))
 			}
 			lines = append(lines, l)
 		}

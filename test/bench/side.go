@@ -19,6 +19,7 @@ import (
 
 	"github.com/rajsinghtech/tailgate/agent/joiner"
 	"github.com/rajsinghtech/tailgate/internal/ident"
+	"github.com/rajsinghtech/tailgate/test/bench/internal/traffic"
 	"github.com/rajsinghtech/tailgate/test/rig"
 	"github.com/rajsinghtech/tailgate/test/tailnet/world"
 )
@@ -47,7 +48,7 @@ type side struct {
 	gateway
 	host   *world.Host // the gateway's
 	member *world.Host
-	worker *worker // in the member
+	worker *traffic.Worker // in the member
 	// table is the routing table that accepted routes are put into.
 	table int
 	// started is when the process was last started, loaded says that it has carried a load since.
@@ -61,16 +62,16 @@ func (s *side) restart(ctx context.Context, to netip.Addr, end func() error) (ti
 	if err := end(); err != nil {
 		return 0, err
 	}
-	p, err := startProbes(ctx, s.member, to, pingEvery)
+	p, err := traffic.StartProbes(ctx, s.member, to, pingEvery)
 	if err != nil {
 		return 0, err
 	}
-	defer p.stop()
+	defer p.Stop()
 	if err := s.start(ctx); err != nil {
 		return 0, err
 	}
 	s.started, s.loaded = time.Now(), false
-	if err := p.wait(ctx); err != nil {
+	if err := p.Wait(ctx); err != nil {
 		return 0, err
 	}
 	return time.Since(s.started), nil
@@ -84,13 +85,13 @@ func (s *side) client() *local.Client {
 // awaitDirect waits until the engine sends to the peer without the relay, which it finds a way to while
 // there is traffic.
 func (s *side) awaitDirect(ctx context.Context, to netip.Addr) error {
-	p, err := startProbes(ctx, s.member, to, 50*time.Millisecond)
+	p, err := traffic.StartProbes(ctx, s.member, to, 50*time.Millisecond)
 	if err != nil {
 		return err
 	}
-	defer p.stop()
+	defer p.Stop()
 	for {
-		if err := p.wait(ctx); err != nil {
+		if err := p.Wait(ctx); err != nil {
 			return fmt.Errorf("wait for a direct path: %w", err)
 		}
 		st, err := s.client().Status(ctx)
@@ -200,7 +201,7 @@ func newSide(ctx context.Context, r *rig.Rig, name string, g gateway, h *world.H
 	if _, err := joiner.Join(m.Handle(), t, r.Spec(name, false)); err != nil {
 		return nil, err
 	}
-	w, err := startWorker(ctx, m)
+	w, err := traffic.StartWorker(ctx, m)
 	if err != nil {
 		return nil, err
 	}

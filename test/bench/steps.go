@@ -13,6 +13,7 @@ import (
 
 	"github.com/rajsinghtech/tailgate/test/bench/internal/proc"
 	"github.com/rajsinghtech/tailgate/test/bench/internal/stats"
+	"github.com/rajsinghtech/tailgate/test/bench/internal/traffic"
 	"github.com/rajsinghtech/tailgate/test/rig"
 )
 
@@ -95,7 +96,7 @@ func (b *bench) roundTrip(ctx context.Context, s *side) (figures, error) {
 	if err := s.awaitDirect(ctx, b.peer.Tail4); err != nil {
 		return nil, err
 	}
-	r, err := s.worker.do(ctx, job{Op: opPing, To: b.peer.Tail4, Count: pingCount, Interval: pingEvery, Limit: b.limit()})
+	r, err := s.worker.Do(ctx, traffic.Job{Op: traffic.Ping, To: b.peer.Tail4, Count: pingCount, Interval: pingEvery, Limit: b.limit()})
 	if err == nil && r.Received < r.Sent*99/100 {
 		err = fmt.Errorf("only %d of %d pings came back", r.Received, r.Sent)
 	}
@@ -124,7 +125,7 @@ func (b *bench) blast(ctx context.Context, s *side, rate int, lasting time.Durat
 		return 0, err
 	}
 	s.loaded = true
-	r, err := s.worker.do(ctx, job{Op: opBlast, ID: b.nextJob(), To: b.peer.Tail4, Rate: rate, Lasting: lasting, Limit: b.limit()})
+	r, err := s.worker.Do(ctx, traffic.Job{Op: traffic.Blast, ID: b.nextJob(), To: b.peer.Tail4, Rate: rate, Lasting: lasting, Limit: b.limit()})
 	if err != nil {
 		return 0, err
 	}
@@ -167,8 +168,8 @@ func (b *bench) move(ctx context.Context, s *side, t transferKind, n int64) (tim
 		return 0, err
 	}
 	s.loaded = true
-	r, err := s.worker.do(ctx, job{
-		Op: opTransfer, ID: b.nextJob(), To: b.peer.Tail4, Streams: t.streams, Down: t.down, Bytes: n, Limit: b.limit(),
+	r, err := s.worker.Do(ctx, traffic.Job{
+		Op: traffic.Transfer, ID: b.nextJob(), To: b.peer.Tail4, Streams: t.streams, Down: t.down, Bytes: n, Limit: b.limit(),
 	})
 	return r.Took, err
 }
@@ -204,19 +205,19 @@ func (b *bench) crash(ctx context.Context, s *side) (figures, error) {
 		return nil, err
 	}
 	defer flow.Stop()
-	path, err := startProbes(ctx, s.member, b.peer.Tail4, crashPingEvery)
+	path, err := traffic.StartProbes(ctx, s.member, b.peer.Tail4, crashPingEvery)
 	if err != nil {
 		return nil, err
 	}
-	defer path.stop()
-	if err := errors.Join(flow.WaitAnswer(ctx), path.wait(ctx)); err != nil {
+	defer path.Stop()
+	if err := errors.Join(flow.WaitAnswer(ctx), path.Wait(ctx)); err != nil {
 		return nil, err
 	}
 	killed := time.Now()
 	if _, err := s.restart(ctx, b.peer.Tail4, s.kill); err != nil {
 		return nil, err
 	}
-	if err := path.wait(ctx); err != nil {
+	if err := path.Wait(ctx); err != nil {
 		return nil, err
 	}
 	back, cancel := context.WithDeadline(ctx, killed.Add(flowGivenUp))
@@ -227,7 +228,7 @@ func (b *bench) crash(ctx context.Context, s *side) (figures, error) {
 	} else if ctx.Err() != nil {
 		return nil, err
 	}
-	return figures{"crash": path.stop().Seconds() * 1e3, "crash/flow": gap.Seconds() * 1e3}, nil
+	return figures{"crash": path.Stop().Seconds() * 1e3, "crash/flow": gap.Seconds() * 1e3}, nil
 }
 
 func (b *bench) size(_ context.Context, s *side) (figures, error) {

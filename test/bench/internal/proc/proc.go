@@ -3,6 +3,7 @@
 package proc
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"runtime"
@@ -150,4 +151,71 @@ func ThisMachine() (Machine, error) {
 func (m Machine) String() string {
 	return fmt.Sprintf("%s, %d CPUs, %.0f GB, Linux %s, %s, %.0f %% busy before the bench began",
 		m.CPU, m.CPUs, m.Memory, m.Kernel, m.Go, 100*m.Busy)
+}
+
+// Usage is a process's memory, in bytes.
+type Usage struct {
+	RSS int64 `json:"rss"`
+	// Peak is the most that RSS ever was.
+	Peak int64 `json:"peak"`
+	// Anon is memory of its own, File is what it shares with files, its binary above all.
+	Anon int64 `json:"anonymous"`
+	File int64 `json:"file"`
+}
+
+// MemoryParts returns what a process's RSS consists of.
+func MemoryParts(pid int) (u Usage, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return u, fmt.Errorf("read memory in use: %w", err)
+	}
+	for key, into := range map[string]*int64{"VmRSS": &u.RSS, "VmHWM": &u.Peak, "RssAnon": &u.Anon, "RssFile": &u.File} {
+		if *into, err = Kibibytes(string(status), key); err != nil {
+			return u, err
+		}
+	}
+	return u, nil
+}
+
+// MeasureBusy is the share of all CPUs that something uses, from 0 to 1, measured over a span.
+func MeasureBusy(ctx context.Context, span time.Duration) (float64, error) {
+	before, err := MachineCPU()
+	if err != nil {
+		return 0, err
+	}
+	start, timer := time.Now(), time.NewTimer(span)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	after, err := MachineCPU()
+	return (after - before).Seconds() / time.Since(start).Seconds() / float64(runtime.NumCPU()), err
+}
+
+// Started is when a process was executed or forked, to 10 ms.
+func Started(pid int) (time.Time, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read start time: %w", err)
+	}
+	sinceBoot, err := parseStart(string(b))
+	if err != nil {
+		return time.Time{}, err
+	}
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil {
+		return time.Time{}, fmt.Errorf("read clock: %w", err)
+	}
+	return time.Now().Add(sinceBoot - time.Duration(now.Nano())), nil
+}
+
+// parseStart reads starttime, field 22, which counts ticks since the machine's start (proc_pid_stat(5)).
+func parseStart(s string) (time.Duration, error) {
+	fields := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
+	if len(fields) < 20 {
+		return 0, fmt.Errorf("read start time: %q is no process's stat", s)
+	}
+	return sumTicks(fields[19:20])
 }

@@ -42,3 +42,15 @@ func TestFigure(t *testing.T) {
 		}
 	}
 }
+
+func TestPairs(t *testing.T) {
+	var p Pairs
+	p.Add(3, 2)
+	p.Add(5, 10)
+	if d := cmp.Diff([]float64{1.5, 0.5}, p.Ratios()); d != "" {
+		t.Error(d)
+	}
+	if d := cmp.Diff([]float64{1, -5}, p.Differences()); d != "" {
+		t.Error(d)
+	}
+}

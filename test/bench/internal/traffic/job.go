@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package traffic
 
 import (
 	"context"
@@ -9,19 +9,20 @@ import (
 	"time"
 )
 
-// op is what a worker is asked to do.
-type op string
+// Op is what a worker is asked to do.
+type Op string
 
+// What workers do.
 const (
-	opServe    op = "serve"    // answer the other workers, until the process ends
-	opTransfer op = "transfer" // move bytes over TCP
-	opBlast    op = "blast"    // send small datagrams
-	opPing     op = "ping"     // measure round trips
+	Serve    Op = "serve"    // answer the other workers, until the process ends
+	Transfer Op = "transfer" // move bytes over TCP
+	Blast    Op = "blast"    // send small datagrams
+	Ping     Op = "ping"     // measure round trips
 )
 
-// job is one thing that a worker does. It travels to the worker as JSON.
-type job struct {
-	Op op
+// Job is one thing that a worker does. It travels to the worker as JSON.
+type Job struct {
+	Op Op
 	// ID tells the jobs of one bench apart.
 	ID uint64
 	// To is the server's address.
@@ -40,8 +41,8 @@ type job struct {
 	Limit time.Duration
 }
 
-// result is what came of a job.
-type result struct {
+// Result is what came of a job.
+type Result struct {
 	// Error says why it failed; "": it did not.
 	Error string
 	// Took is how long the transfer or the sending took.
@@ -53,21 +54,21 @@ type result struct {
 }
 
 // do does the job in the calling process's network namespace.
-func (j job) do(ctx context.Context) (result, error) {
+func (j Job) do(ctx context.Context) (Result, error) {
 	if j.Limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, j.Limit)
 		defer cancel()
 	}
 	switch j.Op {
-	case opServe:
-		return result{}, serve(ctx)
-	case opTransfer:
+	case Serve:
+		return Result{}, serve(ctx)
+	case Transfer:
 		return transfer(ctx, j)
-	case opBlast:
+	case Blast:
 		return blast(ctx, j)
-	case opPing:
+	case Ping:
 		return ping(ctx, j)
 	}
-	return result{}, fmt.Errorf("no worker knows the job %q", j.Op)
+	return Result{}, fmt.Errorf("no worker knows the job %q", j.Op)
 }

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/rajsinghtech/tailgate/test/bench/internal/stats"
 )
 
 // TestSummary shows that the ratio is that of each round, not of the medians, and what a goal is about.
@@ -18,11 +20,11 @@ func TestSummary(t *testing.T) {
 		{"free", "free", "1/s", goal{}},
 		{"absent", "absent", "s", goal{}},
 	}}}
-	results := map[string]*pairs{
-		"up":    {ours: []float64{100, 400, 300}, theirs: []float64{50, 400, 600}},
-		"mem":   {ours: []float64{30}, theirs: []float64{50}},
-		"start": {ours: []float64{0.5, 0.7}, theirs: []float64{0.1, 0.1}},
-		"free":  {ours: []float64{1}, theirs: []float64{2}},
+	results := map[string]*stats.Pairs{
+		"up":    {Ours: []float64{100, 400, 300}, Theirs: []float64{50, 400, 600}},
+		"mem":   {Ours: []float64{30}, Theirs: []float64{50}},
+		"start": {Ours: []float64{0.5, 0.7}, Theirs: []float64{0.1, 0.1}},
+		"free":  {Ours: []float64{1}, Theirs: []float64{2}},
 	}
 	want := []line{
 		{

@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package traffic
 
 import (
 	"context"
@@ -21,10 +21,10 @@ const protoICMP = 1
 const stragglers = time.Second
 
 // ping sends the job's pings (ICMP, which the peer's kernel answers) and notes how long each answer took.
-func ping(ctx context.Context, j job) (result, error) {
+func ping(ctx context.Context, j Job) (Result, error) {
 	pc, err := new(net.ListenConfig).ListenPacket(ctx, "ip4:icmp", "0.0.0.0")
 	if err != nil {
-		return result{}, fmt.Errorf("ping: %w", err)
+		return Result{}, fmt.Errorf("ping: %w", err)
 	}
 	defer pc.Close()
 	id := os.Getpid() & 0xffff
@@ -32,16 +32,16 @@ func ping(ctx context.Context, j job) (result, error) {
 	done := make(chan []time.Duration, 1)
 	go func() { done <- answers(pc, id, sent, j.Count) }()
 	if err := sendPings(ctx, pc, j, id, sent); err != nil {
-		return result{}, err
+		return Result{}, err
 	}
 	if err := pc.SetReadDeadline(time.Now().Add(stragglers)); err != nil {
-		return result{}, fmt.Errorf("ping: %w", err)
+		return Result{}, fmt.Errorf("ping: %w", err)
 	}
 	rtts := <-done
-	return result{Sent: j.Count, Received: len(rtts), RoundTrips: rtts}, nil
+	return Result{Sent: j.Count, Received: len(rtts), RoundTrips: rtts}, nil
 }
 
-func sendPings(ctx context.Context, pc net.PacketConn, j job, id int, sent chan<- time.Time) error {
+func sendPings(ctx context.Context, pc net.PacketConn, j Job, id int, sent chan<- time.Time) error {
 	every := time.NewTicker(j.Interval)
 	defer every.Stop()
 	to := &net.IPAddr{IP: j.To.AsSlice()}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package traffic
 
 import (
 	"bytes"
@@ -19,10 +19,10 @@ import (
 	"github.com/rajsinghtech/tailgate/test/tailnet/world"
 )
 
-// probes ping without pause, each ping a flow of its own to connection tracking. They tell when the path works:
+// Probes ping without pause, each ping a flow of its own to connection tracking. They tell when the path works:
 // a flow that began while the gateway was half up may have been given a source address that no answer
 // comes back to, and keeps it as long as it goes on. tailscaled brings its route up before its address.
-type probes struct {
+type Probes struct {
 	conn  net.PacketConn
 	to    netip.Addr
 	token []byte // in the payload, so that these answers are told from others
@@ -35,19 +35,20 @@ type probes struct {
 	answered chan struct{} // closed at the next answer
 }
 
-func startProbes(ctx context.Context, h *world.Host, to netip.Addr, interval time.Duration) (*probes, error) {
+// StartProbes pings to from h, once an interval, until [Probes.Stop], or until ctx ends.
+func StartProbes(ctx context.Context, h *world.Host, to netip.Addr, interval time.Duration) (*Probes, error) {
 	conn, err := h.ListenPacket("ip4:icmp", "0.0.0.0")
 	if err != nil {
 		return nil, fmt.Errorf("probe from %s: %w", h.Name, err)
 	}
 	ctx, end := context.WithCancel(ctx)
-	p := &probes{conn: conn, to: to, token: []byte(rand.Text()), end: end, last: time.Now(), answered: make(chan struct{})}
+	p := &Probes{conn: conn, to: to, token: []byte(rand.Text()), end: end, last: time.Now(), answered: make(chan struct{})}
 	p.loops.Go(func() { p.send(ctx, interval) })
 	p.loops.Go(p.receive)
 	return p, nil
 }
 
-func (p *probes) send(ctx context.Context, interval time.Duration) {
+func (p *Probes) send(ctx context.Context, interval time.Duration) {
 	every := time.NewTicker(interval)
 	defer every.Stop()
 	to := &net.IPAddr{IP: p.to.AsSlice()}
@@ -64,7 +65,7 @@ func (p *probes) send(ctx context.Context, interval time.Duration) {
 	}
 }
 
-func (p *probes) receive() {
+func (p *Probes) receive() {
 	for buf := make([]byte, 1500); ; {
 		n, _, err := p.conn.ReadFrom(buf)
 		if errors.Is(err, net.ErrClosed) {
@@ -83,7 +84,7 @@ func (p *probes) receive() {
 	}
 }
 
-func (p *probes) note(now time.Time) {
+func (p *Probes) note(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.gap = max(p.gap, now.Sub(p.last))
@@ -92,8 +93,8 @@ func (p *probes) note(now time.Time) {
 	p.answered = make(chan struct{})
 }
 
-// wait waits for the next answer.
-func (p *probes) wait(ctx context.Context) error {
+// Wait waits for the next answer.
+func (p *Probes) Wait(ctx context.Context) error {
 	p.mu.Lock()
 	answered := p.answered
 	p.mu.Unlock()
@@ -105,8 +106,8 @@ func (p *probes) wait(ctx context.Context) error {
 	}
 }
 
-// stop ends the probes and returns the longest time from one answer to the next, the interval included.
-func (p *probes) stop() time.Duration {
+// Stop ends the probes and returns the longest time from one answer to the next, the interval included.
+func (p *Probes) Stop() time.Duration {
 	p.end()
 	_ = p.conn.Close()
 	p.loops.Wait()

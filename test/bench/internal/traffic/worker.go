@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package traffic
 
 import (
 	"context"
@@ -14,28 +14,17 @@ import (
 	"github.com/rajsinghtech/tailgate/test/tailnet/world"
 )
 
-// roleEnv makes a process of this program a helper of another.
-const roleEnv = "TAILGATE_BENCH_ROLE"
+// roleEnv makes a process of this program a worker of another.
+const roleEnv = "TAILGATE_BENCH_WORKER"
 
-// Roles.
-const (
-	roleWorker = "worker"
-	roleHide   = "hide"
-)
-
-// maybeHelp never returns in a process that the bench started as a helper; in any other it does nothing.
-func maybeHelp() {
-	var err error
-	switch os.Getenv(roleEnv) {
-	case roleWorker:
-		err = work(context.Background(), os.Stdin, os.Stdout)
-	case roleHide:
-		err = hideAndExec(os.Args[1:])
-	default:
+// MaybeWork never returns in a process that was started as a worker; in any other it does nothing. Programs that
+// start workers call it first of all.
+func MaybeWork() {
+	if os.Getenv(roleEnv) == "" {
 		return
 	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
+	if err := work(context.Background(), os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "worker:", err)
 		os.Exit(1)
 	}
 	os.Exit(0)
@@ -45,7 +34,7 @@ func maybeHelp() {
 func work(ctx context.Context, in io.Reader, out io.Writer) error {
 	dec, enc := json.NewDecoder(in), json.NewEncoder(out)
 	for {
-		var j job
+		var j Job
 		err := dec.Decode(&j)
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -63,9 +52,9 @@ func work(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 }
 
-// worker is a process of this program that does jobs in a host, so that traffic is neither sent nor
+// Worker is a process of this program that does jobs in a host, so that traffic is neither sent nor
 // received by the process that runs the control plane and keeps the account.
-type worker struct {
+type Worker struct {
 	host *world.Host
 	cmd  *world.Cmd
 	in   *json.Encoder
@@ -74,10 +63,11 @@ type worker struct {
 	mu sync.Mutex // one job at a time
 }
 
-func startWorker(ctx context.Context, h *world.Host) (*worker, error) {
+// StartWorker starts one. It ends with the host's world.
+func StartWorker(ctx context.Context, h *world.Host) (*Worker, error) {
 	// The process outlives ctx, which bounds the start only.
 	cmd := h.Command(context.WithoutCancel(ctx), "/proc/self/exe")
-	cmd.Env = append(os.Environ(), roleEnv+"="+roleWorker)
+	cmd.Env = append(os.Environ(), roleEnv+"=1")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -90,17 +80,17 @@ func startWorker(ctx context.Context, h *world.Host) (*worker, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	return &worker{host: h, cmd: cmd, in: json.NewEncoder(in), out: json.NewDecoder(out)}, nil
+	return &Worker{host: h, cmd: cmd, in: json.NewEncoder(in), out: json.NewDecoder(out)}, nil
 }
 
-// do has the job done. When ctx ends before the job does, so does the worker.
-func (w *worker) do(ctx context.Context, j job) (result, error) {
+// Do has the job done. When ctx ends before the job does, so does the worker.
+func (w *Worker) Do(ctx context.Context, j Job) (Result, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	// Ends the process, and with it the pipes.
 	stop := context.AfterFunc(ctx, func() { _ = w.cmd.Stop() })
 	defer stop()
-	var r result
+	var r Result
 	err := w.in.Encode(j)
 	if err == nil {
 		err = w.out.Decode(&r)

@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package traffic
 
 import (
 	"context"
@@ -91,19 +91,19 @@ func (c *counter) receive(pc *ipv4.PacketConn) {
 }
 
 // blast sends the job's datagrams and asks how many arrived.
-func blast(ctx context.Context, j job) (result, error) {
+func blast(ctx context.Context, j Job) (Result, error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "udp4", netip.AddrPortFrom(j.To, servePort).String())
 	if err != nil {
-		return result{}, err
+		return Result{}, err
 	}
 	defer conn.Close()
 	udp, ok := conn.(*net.UDPConn)
 	if !ok {
-		return result{}, fmt.Errorf("%T is no UDP socket", conn)
+		return Result{}, fmt.Errorf("%T is no UDP socket", conn)
 	}
 	start := time.Now()
 	sent, err := j.send(ctx, ipv4.NewPacketConn(udp))
-	r := result{Sent: sent, Took: time.Since(start)}
+	r := Result{Sent: sent, Took: time.Since(start)}
 	if err != nil {
 		return r, err
 	}
@@ -112,7 +112,7 @@ func blast(ctx context.Context, j job) (result, error) {
 }
 
 // send keeps to the rate on average: what a late wake-up missed is sent at once.
-func (j job) send(ctx context.Context, pc *ipv4.PacketConn) (sent int, err error) {
+func (j Job) send(ctx context.Context, pc *ipv4.PacketConn) (sent int, err error) {
 	payload := binary.BigEndian.AppendUint64(nil, j.ID)
 	payload = append(payload, make([]byte, datagram-len(payload))...)
 	msgs := make([]ipv4.Message, batch)
@@ -144,7 +144,7 @@ func (j job) send(ctx context.Context, pc *ipv4.PacketConn) (sent int, err error
 }
 
 // counted asks the server how many datagrams of the job have arrived, until there are no more.
-func counted(ctx context.Context, j job) (int, error) {
+func counted(ctx context.Context, j Job) (int, error) {
 	conns, err := dialServer(ctx, j.To, 1)
 	for _, c := range conns {
 		defer c.Close()

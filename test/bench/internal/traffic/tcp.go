@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package traffic
 
 import (
 	"context"
@@ -157,13 +157,13 @@ func drain(r io.Reader) (uint64, error) {
 
 // transfer moves the job's bytes. The clock starts when all connections are there and stops when the
 // last byte has been received, which for an upload the server says.
-func transfer(ctx context.Context, j job) (result, error) {
+func transfer(ctx context.Context, j Job) (Result, error) {
 	conns, err := dialServer(ctx, j.To, j.Streams)
 	for _, c := range conns {
 		defer c.Close()
 	}
 	if err != nil {
-		return result{}, err
+		return Result{}, err
 	}
 	sh := new(share)
 	sh.left.Store(j.Bytes)
@@ -182,7 +182,7 @@ func transfer(ctx context.Context, j job) (result, error) {
 	if err == nil && total.Load() != uint64(j.Bytes) {
 		err = fmt.Errorf("%d bytes arrived of %d", total.Load(), j.Bytes)
 	}
-	return result{Took: took}, err
+	return Result{Took: took}, err
 }
 
 func dialServer(ctx context.Context, to netip.Addr, n int) ([]*net.TCPConn, error) {
@@ -207,7 +207,7 @@ func dialServer(ctx context.Context, to netip.Addr, n int) ([]*net.TCPConn, erro
 }
 
 // stream moves one connection's part and returns how many bytes arrived.
-func (j job) stream(c *net.TCPConn, sh *share) (n uint64, err error) {
+func (j Job) stream(c *net.TCPConn, sh *share) (n uint64, err error) {
 	h := hello{For: forUpload, Job: j.ID, Streams: uint64(j.Streams), Bytes: uint64(j.Bytes)}
 	if j.Down {
 		h.For = forDownload

@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package tailscaled
 
 import (
 	"errors"
@@ -11,6 +11,21 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// roleEnv makes a process of this program the one that becomes a tailscaled.
+const roleEnv = "TAILGATE_BENCH_TAILSCALED"
+
+// MaybeExec never returns in a process that [Process.Start] started; in any other it does nothing. Programs that start
+// a tailscaled call it first of all.
+func MaybeExec() {
+	if os.Getenv(roleEnv) == "" {
+		return
+	}
+	if err := hideAndExec(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "tailscaled:", err)
+	}
+	os.Exit(1)
+}
 
 // hideAndExec becomes the program args[0]. In the mount namespace of its own, which it was started in, the machine's
 // resolv.conf and system bus are covered first: a tailscaled tidies up the DNS of the machine that it

@@ -1,6 +1,6 @@
 //go:build linux
 
-package main
+package traffic
 
 import (
 	"bytes"
@@ -44,19 +44,19 @@ func TestJobs(t *testing.T) {
 	ns := served(t)
 	for _, tc := range []struct {
 		name  string
-		job   job
-		check func(result) bool
+		job   Job
+		check func(Result) bool
 	}{
-		{"up", job{Op: opTransfer, ID: 1, Streams: 1, Bytes: 10<<20 + 1}, func(r result) bool { return r.Took > 0 }},
-		{"down", job{Op: opTransfer, ID: 2, Streams: 1, Bytes: 10<<20 + 1, Down: true}, func(r result) bool { return r.Took > 0 }},
-		{"up4", job{Op: opTransfer, ID: 3, Streams: 4, Bytes: 10<<20 + 1}, func(r result) bool { return r.Took > 0 }},
-		{"down4", job{Op: opTransfer, ID: 4, Streams: 4, Bytes: 10<<20 + 1, Down: true}, func(r result) bool { return r.Took > 0 }},
-		{"less than a chunk", job{Op: opTransfer, ID: 5, Streams: 4, Bytes: 1}, func(r result) bool { return r.Took > 0 }},
-		{"blast", job{Op: opBlast, ID: 6, Rate: 10000, Lasting: 200 * time.Millisecond}, func(r result) bool {
+		{"up", Job{Op: Transfer, ID: 1, Streams: 1, Bytes: 10<<20 + 1}, func(r Result) bool { return r.Took > 0 }},
+		{"down", Job{Op: Transfer, ID: 2, Streams: 1, Bytes: 10<<20 + 1, Down: true}, func(r Result) bool { return r.Took > 0 }},
+		{"up4", Job{Op: Transfer, ID: 3, Streams: 4, Bytes: 10<<20 + 1}, func(r Result) bool { return r.Took > 0 }},
+		{"down4", Job{Op: Transfer, ID: 4, Streams: 4, Bytes: 10<<20 + 1, Down: true}, func(r Result) bool { return r.Took > 0 }},
+		{"less than a chunk", Job{Op: Transfer, ID: 5, Streams: 4, Bytes: 1}, func(r Result) bool { return r.Took > 0 }},
+		{"blast", Job{Op: Blast, ID: 6, Rate: 10000, Lasting: 200 * time.Millisecond}, func(r Result) bool {
 			// On loopback nothing is lost, and the rate is kept from above.
 			return r.Received == r.Sent && r.Sent > 0 && r.Sent <= 2000 && r.Took >= 200*time.Millisecond
 		}},
-		{"ping", job{Op: opPing, Count: 20, Interval: time.Millisecond}, func(r result) bool {
+		{"ping", Job{Op: Ping, Count: 20, Interval: time.Millisecond}, func(r Result) bool {
 			for _, d := range r.RoundTrips {
 				if d <= 0 || d > time.Second {
 					return false
@@ -67,7 +67,7 @@ func TestJobs(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.job.To, tc.job.Limit = loopback, 20*time.Second
-			var r result
+			var r Result
 			err := ns.Do(func() (err error) {
 				r, err = tc.job.do(t.Context())
 				return err
@@ -85,7 +85,7 @@ func TestLimit(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	// Nothing was ever sent under this ID.
-	silent := job{Op: opBlast, ID: 7, To: loopback, Lasting: 0, Limit: 300 * time.Millisecond}
+	silent := Job{Op: Blast, ID: 7, To: loopback, Lasting: 0, Limit: 300 * time.Millisecond}
 	err := ns.Do(func() error {
 		_, err := silent.do(ctx)
 		return err
@@ -100,7 +100,7 @@ func TestWork(t *testing.T) {
 	ns := served(t)
 	var in, out bytes.Buffer
 	enc := json.NewEncoder(&in)
-	for _, j := range []job{{Op: "dance"}, {Op: opTransfer, ID: 8, To: loopback, Streams: 2, Bytes: 1000, Limit: 20 * time.Second}} {
+	for _, j := range []Job{{Op: "dance"}, {Op: Transfer, ID: 8, To: loopback, Streams: 2, Bytes: 1000, Limit: 20 * time.Second}} {
 		if err := enc.Encode(j); err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestWork(t *testing.T) {
 	if err := ns.Do(func() error { return work(t.Context(), &in, &out) }); err != nil {
 		t.Fatal(err)
 	}
-	var bad, good result
+	var bad, good Result
 	dec := json.NewDecoder(&out)
 	if err := dec.Decode(&bad); err != nil || !strings.Contains(bad.Error, "dance") {
 		t.Errorf("an unknown job was answered with %+v, %v", bad, err)
