@@ -93,6 +93,27 @@ func (c *Client) RevokeKey(ctx context.Context, id string) error {
 	})
 }
 
+// DeviceTags returns the tags of the device with that ID (StableNodeID), sorted; a device of a user has none. One that is
+// absent is an error with reason [NotFound].
+func (c *Client) DeviceTags(ctx context.Context, id string) ([]string, error) {
+	op := operation{name: "get_device", verb: "look at device " + id, scope: "devices:core"}
+	if !validID(id) {
+		return nil, rejected(op, "that is no ID of a device")
+	}
+	var device *tsapi.Device
+	if err := c.call(ctx, op, func(ctx context.Context) (err error) {
+		device, err = c.api.Devices().Get(ctx, id)
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	// The API has two IDs for a device and takes either.
+	if device.NodeID != id && device.ID != id {
+		return nil, badResponse(op, http.StatusOK, "it is about another device")
+	}
+	return tidy(device.Tags), nil
+}
+
 // DeleteDevice removes the device with that ID (StableNodeID) from its tailnet; one that is absent is no error.
 func (c *Client) DeleteDevice(ctx context.Context, id string) error {
 	op := operation{name: "delete_device", verb: "delete device " + id, scope: "devices:core"}

@@ -53,7 +53,7 @@ type Options struct {
 
 // Request is an HTTP request that was made, for metrics.
 type Request struct {
-	// Op is token, mint_key, revoke_key, list_keys, delete_device or set_tags.
+	// Op is token, mint_key, revoke_key, list_keys, get_device, delete_device or set_tags.
 	Op string
 	// Reason is "" when it succeeded.
 	Reason Reason

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -171,6 +172,13 @@ func TestDevices(t *testing.T) {
 	if n, _ = b.tn.Node("gw"); !slices.Equal(n.Tags, []string{"tag:egress-a", "tag:egress-b"}) {
 		t.Errorf("the device has the tags %q", n.Tags)
 	}
+	b.took()
+	for _, either := range []string{id, strconv.FormatInt(int64(n.ID), 10)} {
+		if tags, err := b.client.DeviceTags(ctx, either); err != nil || !slices.Equal(tags, []string{"tag:egress-a", "tag:egress-b"}) {
+			t.Errorf("device %s as the API has it: %q, %v", either, tags, err)
+		}
+	}
+	b.wantTook("get_device", "get_device")
 	if got := reason(t, b.client.SetTags(ctx, id, []string{"tag:mine"})); got != tailnet.TagNotOwned {
 		t.Errorf("another's tag: %q", got)
 	}
@@ -184,6 +192,9 @@ func TestDevices(t *testing.T) {
 	}
 	if got := reason(t, b.client.SetTags(ctx, id, []string{"tag:egress-a"})); got != tailnet.NotFound {
 		t.Errorf("tags of an absent device: %q", got)
+	}
+	if _, err := b.client.DeviceTags(ctx, id); reason(t, err) != tailnet.NotFound {
+		t.Errorf("a look at an absent device: %v", err)
 	}
 }
 
@@ -208,6 +219,10 @@ func TestBadRequests(t *testing.T) {
 		_, err := b.client.MintKey(ctx, tailnet.KeyRequest{Tags: tags, Lifetime: life})
 		return err
 	}
+	look := func(id string) error {
+		_, err := b.client.DeviceTags(ctx, id)
+		return err
+	}
 	tags := []string{"tag:egress-a"}
 	for name, err := range map[string]error{
 		"no tag":           mint(nil, time.Hour),
@@ -217,6 +232,8 @@ func TestBadRequests(t *testing.T) {
 		"key elsewhere":    b.client.RevokeKey(ctx, ".."),
 		"no device":        b.client.DeleteDevice(ctx, ""),
 		"device elsewhere": b.client.DeleteDevice(ctx, "../tailnet"),
+		"look at nobody":   look(""),
+		"look elsewhere":   look("nDeviceCNTRL/routes"),
 		"tags of nobody":   b.client.SetTags(ctx, "", tags),
 		"no tags":          b.client.SetTags(ctx, "nDeviceCNTRL", nil),
 	} {

@@ -42,6 +42,10 @@ func TestFaults(t *testing.T) {
 	calls := map[string]func(context.Context, *tailnet.Client) error{
 		"mint":   func(ctx context.Context, c *tailnet.Client) error { _, err := c.MintKey(ctx, keyRequest); return err },
 		"revoke": func(ctx context.Context, c *tailnet.Client) error { return c.RevokeKey(ctx, "kKeyCNTRL") },
+		"look": func(ctx context.Context, c *tailnet.Client) error {
+			_, err := c.DeviceTags(ctx, "nDeviceCNTRL")
+			return err
+		},
 		"delete": func(ctx context.Context, c *tailnet.Client) error { return c.DeleteDevice(ctx, "nDeviceCNTRL") },
 		"tags": func(ctx context.Context, c *tailnet.Client) error {
 			return c.SetTags(ctx, "nDeviceCNTRL", []string{"tag:egress-a"})
@@ -67,6 +71,10 @@ func TestFaults(t *testing.T) {
 		{"key not found", "revoke", hermetic.Fault{Path: keyPath, Code: 404, Message: "key not found"}, "", 0},
 		{"device not found", "delete", hermetic.Fault{Path: devicePath, Code: 404, Message: "no manageable device matching ID found"}, "", 0},
 		{"device to tag not found", "tags", hermetic.Fault{Path: tagsPath, Code: 404, Message: "no manageable device matching ID found"}, tailnet.NotFound, 0},
+		{"device to look at not found", "look", hermetic.Fault{Path: devicePath, Code: 404, Message: "no manageable device matching ID found"}, tailnet.NotFound, 0},
+		{"device to look at forbidden", "look", hermetic.Fault{Path: devicePath, Code: 403, Message: "user does not have access to this operation"}, tailnet.PermissionDenied, 0},
+		{"another device", "look", hermetic.Fault{Path: devicePath, Code: 200, Body: `{"nodeId": "nOtherCNTRL", "tags": ["tag:egress-a"]}`}, tailnet.BadResponse, 0},
+		{"nothing for a device", "look", hermetic.Fault{Path: devicePath, Code: 200, Body: "{}"}, tailnet.BadResponse, 0},
 		{"404 of another server", "delete", hermetic.Fault{Path: devicePath, Code: 404, Body: html, ContentType: "text/html"}, tailnet.BadResponse, 0},
 		{"404 of another server for the token", "delete", hermetic.Fault{Path: tokenPath, Code: 404, Body: html, ContentType: "text/html"}, tailnet.BadResponse, 0},
 		{"too many requests", "mint", hermetic.Fault{Path: keysPath, Code: 429, RetryAfter: 90 * time.Second}, tailnet.RateLimited, 90 * time.Second},
