@@ -36,7 +36,7 @@ func TestCrash(t *testing.T) {
 		w.announce(name, "node-"+name)
 	}
 	making.await(t)
-	op.die()
+	op.stop()
 	op = w.operator()
 	for _, name := range all {
 		w.condition(name, v1alpha1.ConditionReady, controller.ReasonReady)
@@ -59,7 +59,7 @@ func TestCrash(t *testing.T) {
 		w.must(w.client.Delete(w.ctx(), group(name)))
 	}
 	taking.await(t)
-	op.die()
+	op.stop()
 	w.operator()
 	for _, name := range all {
 		w.gone(name)

@@ -200,6 +200,7 @@ func (s *shared) options(kind string) controller.Options {
 	return controller.Options{
 		MaxConcurrentReconciles: s.Workers,
 		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](200*time.Millisecond, 5*time.Minute),
+		NewQueue:                s.newQueue,
 		ReconciliationTimeout:   2 * time.Minute,
 		LogConstructor: func(req *reconcile.Request) logr.Logger {
 			if req == nil {

@@ -236,19 +236,6 @@ func (o *operator) stop() {
 	}
 }
 
-// die ends an operator that no request answers any more. A process that died would not tell whether all that it
-// did came to an end in time, and on a busy machine it does not always.
-func (o *operator) die() {
-	o.cancel()
-	select {
-	case err := <-o.done:
-		o.w.Logf("the dead operator's end: %v", err)
-		o.done <- nil
-	case <-time.After(patience):
-		o.w.Error("the operator does not end")
-	}
-}
-
 // until waits until the condition returns "", or fails with what it returned last.
 func (w *world) until(what string, missing func() string) {
 	w.Helper()
