@@ -5,7 +5,6 @@ package main
 import (
 	"io"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -16,30 +15,6 @@ import (
 
 	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
 )
-
-func TestLines(t *testing.T) {
-	lines := []line{
-		newLine("w", "writes", "", 0, atMost(0)), newLine("x", "writes", "", 1, atMost(0)),
-		newLine("m", "memory", "MB", 63.96, small), newLine("n", "memory", "MB", 64, small),
-		newLine("s", "time", "s", 1.2345, noGoal), newLine("g", "writes a group", "", 9.6666, noGoal),
-	}
-	if diff := cmp.Diff([]string{"x", "n"}, unmet(lines)); diff != "" {
-		t.Errorf("not reached (-want +got):\n%s", diff)
-	}
-	var out strings.Builder
-	printTable(&out, lines)
-	want := `MEASURE         VALUE  UNIT  GOAL  MET
-writes          0            ≤ 0   yes
-writes          1            ≤ 0   NO
-memory          64.0   MB    < 64  yes
-memory          64.0   MB    < 64  NO
-time            1.23   s           
-writes a group  9.67               
-`
-	if diff := cmp.Diff(want, out.String()); diff != "" {
-		t.Errorf("table (-want +got):\n%s", diff)
-	}
-}
 
 func TestRenewals(t *testing.T) {
 	for span, want := range map[time.Duration]float64{time.Minute: 2, 5 * time.Minute: 4, 11 * time.Minute: 6} {
@@ -123,19 +98,5 @@ func TestAccepts(t *testing.T) {
 		if _, err := accepts(bad); err == nil {
 			t.Errorf("%q says something", bad)
 		}
-	}
-}
-
-// TestMemory reads the real file, of this process.
-func TestMemory(t *testing.T) {
-	m, err := readMemory(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if m.RSS < 1<<20 || m.Peak < m.RSS/2 || m.Anon <= 0 || m.File <= 0 || m.Anon+m.File > 2*m.RSS {
-		t.Errorf("this process has %+v", m)
-	}
-	if _, err := readMemory(-1); err == nil {
-		t.Error("a process that is none has memory")
 	}
 }

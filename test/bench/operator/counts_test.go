@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/rajsinghtech/tailgate/test/bench/internal/metrics"
 )
 
 // Lines as kube-apiserver writes them, shortened.
@@ -98,7 +100,7 @@ tailgate_operator_tailnet_request_seconds_count{op="mint",reason=""} 4
 `
 
 func TestMetrics(t *testing.T) {
-	m, err := parseMetrics(strings.NewReader(exposition))
+	m, err := metrics.Parse(strings.NewReader(exposition))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,14 +117,14 @@ func TestMetrics(t *testing.T) {
 		{metricTailnet, nil, 4},
 		{"absent", nil, 0},
 	} {
-		if got := m.sum(tc.name, tc.labels...); got != tc.want {
+		if got := m.Sum(tc.name, tc.labels...); got != tc.want {
 			t.Errorf("%s %v is %v, want %v", tc.name, tc.labels, got, tc.want)
 		}
 	}
-	if m.busy() {
+	if busy(m) {
 		t.Error("it is busy with nothing")
 	}
-	if got := m.beat(); got != 90 {
+	if got := beat(m); got != 90 {
 		t.Errorf("the lease counts as work: %v, want 90", got)
 	}
 	for _, line := range []string{`depth{controller="node",name="node",priority="0"}`, ``} {
@@ -130,12 +132,12 @@ func TestMetrics(t *testing.T) {
 		if line == "" {
 			text = strings.Replace(exposition, `active_workers{controller="node"} 0`, `active_workers{controller="node"} 1`, 1)
 		}
-		m, err := parseMetrics(strings.NewReader(text))
-		if err != nil || !m.busy() {
+		m, err := metrics.Parse(strings.NewReader(text))
+		if err != nil || !busy(m) {
 			t.Errorf("it is not busy with something: %v\n%s", err, text)
 		}
 	}
-	if _, err := parseMetrics(strings.NewReader("{ no metrics")); err == nil {
+	if _, err := metrics.Parse(strings.NewReader("{ no metrics")); err == nil {
 		t.Error("what is no metrics was taken")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -16,7 +17,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
+	"github.com/rajsinghtech/tailgate/test/bench/internal/metrics"
 	"github.com/rajsinghtech/tailgate/test/bench/internal/proc"
+	"github.com/rajsinghtech/tailgate/test/bench/internal/sheet"
 	"github.com/rajsinghtech/tailgate/test/bench/internal/stats"
 )
 
@@ -30,7 +33,7 @@ const (
 // reading is all counts at one moment.
 type reading struct {
 	audit   tally
-	metrics metrics
+	metrics metrics.Set
 	tailnet int64
 	cpu     time.Duration
 }
@@ -50,25 +53,9 @@ type phase struct {
 
 // memory is a process's, in bytes.
 type memory struct {
-	RSS  int64 `json:"rss"`
-	Peak int64 `json:"peak"`
-	Anon int64 `json:"anonymous"`
-	File int64 `json:"file"`
+	proc.Usage
 	// Heap is Go's, in use or not collected yet.
 	Heap int64 `json:"heap"`
-}
-
-func readMemory(pid int) (m memory, err error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return m, fmt.Errorf("read memory in use: %w", err)
-	}
-	for key, into := range map[string]*int64{"VmRSS": &m.RSS, "VmHWM": &m.Peak, "RssAnon": &m.Anon, "RssFile": &m.File} {
-		if *into, err = proc.Kibibytes(string(status), key); err != nil {
-			return m, err
-		}
-	}
-	return m, nil
 }
 
 func loadAverage() (string, error) {
@@ -81,7 +68,7 @@ func loadAverage() (string, error) {
 }
 
 func (b *bench) read(ctx context.Context) (r reading, err error) {
-	if r.metrics, err = scrape(ctx, b.op.metrics); err != nil {
+	if r.metrics, err = metrics.Scrape(ctx, http.DefaultClient, b.op.metrics); err != nil {
 		return r, err
 	}
 	if r.audit, err = b.audit.read(); err != nil {
@@ -113,7 +100,7 @@ func (b *bench) end(ctx context.Context, name string) (phase, error) {
 		return fail(err)
 	}
 	since := func(metric string, labels ...string) float64 {
-		return now.metrics.sum(metric, labels...) - b.before.metrics.sum(metric, labels...)
+		return now.metrics.Sum(metric, labels...) - b.before.metrics.Sum(metric, labels...)
 	}
 	p := phase{
 		Name: name, Requests: now.audit.minus(b.before.audit), Client: since(metricRequests),
@@ -123,10 +110,10 @@ func (b *bench) end(ctx context.Context, name string) (phase, error) {
 	for _, c := range []string{"egressgroup", "egressgateway", "node"} {
 		p.Reconciles[c] = since(metricReconciles, "controller", c)
 	}
-	if p.Memory, err = readMemory(b.op.pid()); err != nil {
+	if p.Memory.Usage, err = proc.MemoryParts(b.op.pid()); err != nil {
 		return fail(err)
 	}
-	p.Memory.Heap = int64(now.metrics.sum(metricHeap))
+	p.Memory.Heap = int64(now.metrics.Sum(metricHeap))
 	b.before = now
 	b.phases = append(b.phases, p)
 	fmt.Fprintf(b.out, "%s: %d reads, %d watches, %d writes, %d of the lease, %d to the tailnet; %.1f s CPU; %.1f MB, at most %.1f\n", name,
@@ -147,9 +134,9 @@ func (b *bench) rest(ctx context.Context) (time.Time, error) {
 			return since, err
 		}
 		// Before it serves metrics it is not at rest.
-		if m, err := scrape(ctx, b.op.metrics); err == nil {
-			looked := m.sum(metricReconciles, "controller", "egressgroup") >= float64(b.s.groups)
-			if beat := m.beat(); beat != last || m.busy() || !looked {
+		if m, err := metrics.Scrape(ctx, http.DefaultClient, b.op.metrics); err == nil {
+			looked := m.Sum(metricReconciles, "controller", "egressgroup") >= float64(b.s.groups)
+			if beat := beat(m); beat != last || busy(m) || !looked {
 				last, since = beat, time.Now()
 			}
 			if time.Since(since) >= quiet {
@@ -256,9 +243,9 @@ func (b *bench) steady(ctx context.Context) error {
 		return err
 	}
 	p, err := b.end(ctx, "steady")
-	b.add("steady/writes", fmt.Sprintf("nothing changes for %v: writes", b.s.steady), "", float64(p.Requests.writes()), atMost(0))
+	b.add("steady/writes", fmt.Sprintf("nothing changes for %v: writes", b.s.steady), "", float64(p.Requests.writes()), sheet.AtMost(0))
 	b.add("steady/reads", "… reads", "", float64(p.Requests.reads()), noGoal)
-	b.add("steady/watches", "… watches begun anew", "", float64(p.Requests.watches()), atMost(b.renewals()))
+	b.add("steady/watches", "… watches begun anew", "", float64(p.Requests.watches()), sheet.AtMost(b.renewals()))
 	b.add("steady/lease", "… requests for the leader's lease", "", float64(p.Requests.leases()), noGoal)
 	b.add("steady/tailnet", "… requests to the tailnet API", "", float64(p.Tailnet), noGoal)
 	b.addProcess("steady", p)
@@ -384,7 +371,7 @@ func (b *bench) restart(ctx context.Context) error {
 	b.add("restart/stop", "restart: the operator ends", "s", took.Seconds(), noGoal)
 	b.add("restart/synced", "… it has synced", "s", synced.Seconds(), noGoal)
 	b.add("restart/rest", "… every group was looked at, and nothing left to do", "s", done.Sub(b.op.began).Seconds(), noGoal)
-	b.add("restart/writes", "… writes", "", float64(p.Requests.writes()), atMost(0))
+	b.add("restart/writes", "… writes", "", float64(p.Requests.writes()), sheet.AtMost(0))
 	b.add("restart/reads", "… reads", "", float64(p.Requests.reads()), noGoal)
 	b.add("restart/tailnet", "… requests to the tailnet API", "", float64(p.Tailnet), noGoal)
 	b.addProcess("restart", p)

@@ -8,10 +8,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"text/tabwriter"
 
 	"github.com/rajsinghtech/tailgate/test/bench/internal/proc"
-	"github.com/rajsinghtech/tailgate/test/bench/internal/stats"
+	"github.com/rajsinghtech/tailgate/test/bench/internal/sheet"
 )
 
 // mega is a million: memory is told in MB of that many bytes, as goals are.
@@ -20,43 +19,14 @@ const mega = 1e6
 // mostMemory is the goal for the operator's memory, in MB; it must stay below.
 const mostMemory = 64
 
-// goal is what a figure should come to.
-type goal struct {
-	text string
-	met  func(float64) bool
-}
-
 // noGoal is that of figures that are only told.
-var noGoal = goal{}
-
-func atMost(n float64) goal {
-	return goal{text: "≤ " + stats.Figure(n), met: func(x float64) bool { return x <= n }}
-}
+var noGoal = sheet.Goal{}
 
 // small is the goal of memory.
-var small = goal{text: fmt.Sprintf("< %d", mostMemory), met: func(x float64) bool { return x < mostMemory }}
+var small = sheet.Below(mostMemory)
 
-// line is one figure.
-type line struct {
-	Key   string  `json:"key"`
-	Name  string  `json:"name"`
-	Unit  string  `json:"unit,omitempty"`
-	Value float64 `json:"value"`
-	Goal  string  `json:"goal,omitempty"`
-	// Met is absent without a goal.
-	Met *bool `json:"met,omitempty"`
-}
-
-func newLine(key, name, unit string, value float64, g goal) line {
-	l := line{Key: key, Name: name, Unit: unit, Value: value, Goal: g.text}
-	if g.met != nil {
-		l.Met = new(g.met(value))
-	}
-	return l
-}
-
-func (b *bench) add(key, name, unit string, value float64, g goal) {
-	b.lines = append(b.lines, newLine(key, name, unit, value, g))
+func (b *bench) add(key, name, unit string, value float64, g sheet.Goal) {
+	b.lines = append(b.lines, sheet.NewLine(key, name, unit, value, g))
 }
 
 func (b *bench) addRequests(key string, p phase) {
@@ -68,38 +38,6 @@ func (b *bench) addProcess(key string, p phase) {
 	b.add(key+"/cpu", "… CPU time", "s", p.CPU, noGoal)
 	b.add(key+"/rss", "… memory then (VmRSS)", "MB", float64(p.Memory.RSS)/mega, small)
 	b.add(key+"/peak", "… the most so far (VmHWM)", "MB", float64(p.Memory.Peak)/mega, small)
-}
-
-// unmet names the figures whose goal is not reached.
-func unmet(lines []line) []string {
-	var keys []string
-	for _, l := range lines {
-		if l.Met != nil && !*l.Met {
-			keys = append(keys, l.Key)
-		}
-	}
-	return keys
-}
-
-func printTable(out io.Writer, lines []line) {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "MEASURE\tVALUE\tUNIT\tGOAL\tMET")
-	for _, l := range lines {
-		met := ""
-		if l.Met != nil {
-			met = map[bool]string{true: "yes", false: "NO"}[*l.Met]
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", l.Name, number(l), l.Unit, l.Goal, met)
-	}
-	_ = w.Flush()
-}
-
-// number writes a count as it is, and what has a unit with three digits.
-func number(l line) string {
-	if l.Unit == "" && l.Value == float64(int64(l.Value)) {
-		return fmt.Sprintf("%.0f", l.Value)
-	}
-	return stats.Figure(l.Value)
 }
 
 // printPhases shows what was asked of the API server, and where memory is.
@@ -121,7 +59,7 @@ func (b *bench) report() error {
 	}
 	fmt.Fprintf(b.out, "\n%d groups with %d gateways each, %d nodes, %d pods. Machine: %v; load average %s, at the end %s.\n\n",
 		b.s.groups, b.s.gateways, b.s.nodes, b.s.pods, b.machine, b.load, after)
-	printTable(b.out, b.lines)
+	sheet.Print(b.out, b.lines)
 	fmt.Fprint(b.out, "\nRequests to the API server, by phase:\n\n")
 	printPhases(b.out, b.phases)
 	problems, err := b.problems()
@@ -134,7 +72,7 @@ func (b *bench) report() error {
 	for _, path := range b.heaps {
 		fmt.Fprintln(b.out, "heap profile:", path)
 	}
-	if missed := unmet(b.lines); len(missed) > 0 {
+	if missed := sheet.Unmet(b.lines); len(missed) > 0 {
 		fmt.Fprintf(b.out, "Not reached: %v.\n", missed)
 	}
 	return b.writeJSON(after)
@@ -179,7 +117,7 @@ func (b *bench) writeJSON(loadAfter string) error {
 		Gateways   int          `json:"gatewaysPerGroup"`
 		Nodes      int          `json:"nodes"`
 		Pods       int          `json:"pods"`
-		Measures   []line       `json:"measures"`
+		Measures   []sheet.Line `json:"measures"`
 		Phases     []phase      `json:"phases"`
 	}{b.machine, b.load, loadAfter, b.s.groups, b.s.gateways, b.s.nodes, b.s.pods, b.lines, b.phases}, "", "  ")
 	if err == nil {

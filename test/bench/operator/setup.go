@@ -23,6 +23,7 @@ import (
 	"github.com/rajsinghtech/tailgate/operator/controller"
 	"github.com/rajsinghtech/tailgate/operator/tailnet"
 	"github.com/rajsinghtech/tailgate/test/bench/internal/proc"
+	"github.com/rajsinghtech/tailgate/test/bench/internal/sheet"
 	"github.com/rajsinghtech/tailgate/test/kubetest"
 	testtailnet "github.com/rajsinghtech/tailgate/test/tailnet"
 )
@@ -53,7 +54,7 @@ type bench struct {
 	// before is the last reading; what happened since belongs to the phase under way.
 	before reading
 	phases []phase
-	lines  []line
+	lines  []sheet.Line
 	heaps  []string // profiles
 }
 

@@ -18,17 +18,17 @@ type Goal struct {
 
 // AtMost is reached by n and what is less.
 func AtMost(n float64) Goal {
-	return Goal{text: "≤ " + stats.Figure(n), met: func(x float64) bool { return x <= n }}
+	return Goal{text: fmt.Sprintf("≤ %g", n), met: func(x float64) bool { return x <= n }}
 }
 
 // Below is reached by what is less than n.
 func Below(n float64) Goal {
-	return Goal{text: "< " + stats.Figure(n), met: func(x float64) bool { return x < n }}
+	return Goal{text: fmt.Sprintf("< %g", n), met: func(x float64) bool { return x < n }}
 }
 
 // AtLeast is reached by n and what is more.
 func AtLeast(n float64) Goal {
-	return Goal{text: "≥ " + stats.Figure(n), met: func(x float64) bool { return x >= n }}
+	return Goal{text: fmt.Sprintf("≥ %g", n), met: func(x float64) bool { return x >= n }}
 }
 
 // Line is one figure.
