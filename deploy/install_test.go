@@ -19,14 +19,19 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rajsinghtech/tailgate/agent/daemon"
 	"github.com/rajsinghtech/tailgate/deploy/helm"
 	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
 	"github.com/rajsinghtech/tailgate/test/kubetest"
@@ -110,7 +115,7 @@ func (c cluster) run(t *testing.T, args ...string) string {
 func (c cluster) list(t *testing.T) []string {
 	t.Helper()
 	out, err := c.Kubectl("", "get", "-A", "-o", `jsonpath={range .items[*]}{.kind} {.metadata.name}{"\n"}{end}`, "-l", "app.kubernetes.io/part-of=tailgate",
-		"deployments,services,serviceaccounts,poddisruptionbudgets,roles,rolebindings,clusterroles,clusterrolebindings,secrets,crds")
+		"deployments,daemonsets,services,serviceaccounts,poddisruptionbudgets,roles,rolebindings,clusterroles,clusterrolebindings,secrets,crds")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +165,9 @@ func TestHelm(t *testing.T) {
 		t.Errorf("after the upgrade the CRD has the short names %q, want %q", crd.Spec.Names.ShortNames, want)
 	}
 
+	w := c.watchAsAgent(t)
 	c.run(t, "uninstall", release)
+	awaitDeletion(t, w)
 	if left, want := c.list(t), []string{"CustomResourceDefinition egressgateways." + v1alpha1.GroupVersion.Group, "CustomResourceDefinition egressgroups." + v1alpha1.GroupVersion.Group}; !slices.Equal(left, want) {
 		t.Errorf("uninstall leaves %q, want %q", left, want)
 	}
@@ -171,6 +178,60 @@ func TestHelm(t *testing.T) {
 	c.run(t, "install", release, chart)
 	if again := c.list(t); !slices.Equal(again, installed) {
 		t.Errorf("installed again, there is %q, and was %q", again, installed)
+	}
+}
+
+// watchAsAgent follows the agents' DaemonSet with the rights that an agent has, as it does to tell an uninstall.
+func (c cluster) watchAsAgent(t *testing.T) watch.Interface {
+	t.Helper()
+	config := c.User("system:serviceaccount:"+namespace+":"+daemon.DaemonSetName, "system:serviceaccounts")
+	agent, err := client.NewWithWatch(config, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var w watch.Interface
+	own := []client.ListOption{client.InNamespace(namespace), client.MatchingFields{"metadata.name": daemon.DaemonSetName}}
+	// The server's authorizer learns of new roles in its own time.
+	err = wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 30*time.Second, true, func(ctx context.Context) (bool, error) {
+		var list appsv1.DaemonSetList
+		err := agent.List(ctx, &list, own...)
+		switch {
+		case apierrors.IsForbidden(err):
+			return false, nil
+		case err != nil:
+			return false, err
+		case len(list.Items) != 1:
+			return false, fmt.Errorf("there are %d DaemonSets of its name", len(list.Items))
+		}
+		w, err = agent.Watch(context.WithoutCancel(ctx), &list, append(own, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})...)
+		return err == nil, err
+	})
+	if err != nil {
+		t.Fatalf("watch the DaemonSet as an agent: %v", err)
+	}
+	t.Cleanup(w.Stop)
+	if err := agent.List(t.Context(), &appsv1.DaemonSetList{}, client.InNamespace(namespace)); !apierrors.IsForbidden(err) {
+		t.Errorf("an agent may list other DaemonSets than its own: %v", err)
+	}
+	return w
+}
+
+// awaitDeletion waits until the agent hears that its DaemonSet is gone, which it must even though its account and its roles go, too.
+func awaitDeletion(t *testing.T, w watch.Interface) {
+	t.Helper()
+	limit := time.After(20 * time.Second)
+	for {
+		select {
+		case e, ok := <-w.ResultChan():
+			if !ok || e.Type == watch.Error {
+				t.Fatalf("the agent's watch ends with %v", e.Object)
+			}
+			if e.Type == watch.Deleted {
+				return
+			}
+		case <-limit:
+			t.Fatal("the agent does not hear that its DaemonSet is gone")
+		}
 	}
 }
 
@@ -222,6 +283,52 @@ func TestManifests(t *testing.T) {
 	op.stop(t)
 }
 
+// TestManifestsDeleted deletes the manifests in one go.
+func TestManifestsDeleted(t *testing.T) {
+	c := newCluster(t)
+	manifests := string(readAll(t, "manifests/tailgate.yaml"))
+	c.apply(t, []byte(manifests))
+	c.established(t)
+	w := c.watchAsAgent(t)
+	// Nobody finishes the deletion of a namespace on a server without controllers.
+	if out, err := c.Kubectl(manifests, "delete", "--wait=false", "-f", "-"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	awaitDeletion(t, w)
+}
+
+// TestAgentTakesItsArguments runs the agent with the arguments and variables that the chart gives it, where it finds no API server: which it
+// says only when it has understood all of them.
+func TestAgentTakesItsArguments(t *testing.T) {
+	dir := t.TempDir()
+	build(t, "agent", dir)
+	for _, values := range []string{"", everyAgentArgument} {
+		t.Run(values, func(t *testing.T) {
+			c := render(t, values).agent(t).Spec.Template.Spec.Containers[0]
+			cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "tailgate-agent"), c.Args...)
+			cmd.Env = []string{"HOME=" + dir, "NODE_NAME=node", "POD_NAMESPACE=" + namespace}
+			for _, e := range c.Env {
+				if e.Value != "" {
+					cmd.Env = append(cmd.Env, e.Name+"="+e.Value)
+				}
+			}
+			out, err := cmd.CombinedOutput()
+			if err == nil || !bytes.Contains(out, []byte("tailgate-agent: find the Kubernetes API: ")) {
+				t.Errorf("the agent ends with %v and says\n%s", err, out)
+			}
+		})
+	}
+}
+
+// build builds the binaries of an image into a folder.
+func build(t *testing.T, image, dir string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "run", "./images", "--binaries", "--only="+image, "--platform=local", "--out="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the %s: %v\n%s", image, err, out)
+	}
+}
+
 // operator is a process.
 type operator struct {
 	cmd    *exec.Cmd
@@ -247,10 +354,7 @@ func (o *operator) text() string {
 func startOperator(t *testing.T, c cluster) *operator {
 	t.Helper()
 	dir := t.TempDir()
-	build := exec.CommandContext(t.Context(), "go", "run", "./images", "--binaries", "--only=operator", "--platform=local", "--out="+dir)
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the operator: %v\n%s", err, out)
-	}
+	build(t, "operator", dir)
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

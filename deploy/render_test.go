@@ -292,8 +292,17 @@ func TestRestricted(t *testing.T) {
 func TestAgentPrivileges(t *testing.T) {
 	pod := render(t, "").agent(t).Spec.Template.Spec
 	c := pod.Containers[0]
-	if !pod.HostNetwork || pod.HostPID || pod.HostIPC || pod.DNSPolicy != corev1.DNSClusterFirstWithHostNet || len(pod.Containers) != 1 || pod.InitContainers != nil {
-		t.Errorf("the agent's pod is %+v", pod)
+	for what, ok := range map[string]bool{
+		"has the node's network":     pod.HostNetwork && pod.DNSPolicy == corev1.DNSClusterFirstWithHostNet,
+		"sees no process of another": !pod.HostPID && !pod.HostIPC && pod.ShareProcessNamespace == nil,
+		"has one container":          len(pod.Containers) == 1 && pod.InitContainers == nil,
+		"has its token":              *pod.AutomountServiceAccountToken,
+		"has requests and a limit":   len(c.Resources.Requests) == 2 && !c.Resources.Limits.Memory().IsZero(),
+		"may take its time to end":   *pod.TerminationGracePeriodSeconds == 15,
+	} {
+		if !ok {
+			t.Errorf("the agent's pod is not as it should: %s", what)
+		}
 	}
 	profile := &corev1.PodSecurityContext{SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}}
 	if diff := cmp.Diff(profile, pod.SecurityContext); diff != "" {

@@ -180,7 +180,7 @@ func TestMistakes(t *testing.T) {
 	}{
 		{"--platform=windows/amd64", `--platform: "windows/amd64" is no platform, such as linux/amd64`},
 		{"--platform=linux", `--platform: "linux" is no platform, such as linux/amd64`},
-		{"--only=gateway,proxy", `--only: there is no image "proxy"; there are gateway, operator`},
+		{"--only=gateway,proxy", `--only: there is no image "proxy"; there are agent, gateway, operator`},
 		{"--binaries", `--binaries builds for one platform, not for linux/amd64,linux/arm64; write --platform=linux/` + runtime.GOARCH + ` or another`},
 		{"now", `"now" is no flag; see --help`},
 		{"--repository=Some/Where --only=gateway", `image tailgate-gateway: --repository and --tag make no image name: `},

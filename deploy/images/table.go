@@ -32,10 +32,18 @@ type binary struct {
 	tagsVar string // the variable of the Taskfile that lists its build tags; empty: none
 }
 
-// table is every image. The gateway is root because added capabilities reach no other user
-// (https://kubernetes.io/docs/tasks/configure-pod-container/security-context/); its pod drops all but NET_ADMIN.
+// table is every image. Agent and gateway are root because added capabilities reach no other user
+// (https://kubernetes.io/docs/tasks/configure-pod-container/security-context/), and because what they share with the node is
+// root's: CNI's folders, the namespaces of pods, their sockets. Their pods drop the capabilities that they do not need.
 // Nothing else is root. A binary is added when its folder is, and deploy/docker then wants a Dockerfile, too.
 var table = []image{
+	{
+		name:        "tailgate-agent",
+		description: "Joins the pods of a Kubernetes node to its tailnet gateways",
+		// The plugin does not run in this image: the agent copies it to the node.
+		binaries: []binary{{name: "tailgate-agent", folder: "agent"}, {name: "tailgate-cni", folder: "cni"}},
+		user:     "0:0",
+	},
 	{
 		name:        "tailgate-gateway",
 		description: "A Tailscale node on a kernel TUN that carries the traffic of Kubernetes pods",

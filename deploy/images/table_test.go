@@ -89,13 +89,15 @@ func checkDockerfile(t *testing.T, file string, img image) {
 func TestChartAsksForTheseImages(t *testing.T) {
 	type imageValues struct{ Repository, Tag, Digest string }
 	var values struct {
-		Image   imageValues
-		Gateway struct{ Image imageValues }
+		Image          imageValues
+		Agent, Gateway struct{ Image imageValues }
 	}
 	if err := readYAML(filepath.Join(moduleDir, chartFolder, "values.yaml"), &values); err != nil {
 		t.Fatal(err)
 	}
-	got := map[string]imageValues{"tailgate-operator": values.Image, "tailgate-gateway": values.Gateway.Image}
+	got := map[string]imageValues{
+		"tailgate-agent": values.Agent.Image, "tailgate-gateway": values.Gateway.Image, "tailgate-operator": values.Image,
+	}
 	want := map[string]imageValues{}
 	for _, img := range table {
 		want[img.name] = imageValues{Repository: path.Join(defaultRepository, img.name)} // no tag: the chart's appVersion
