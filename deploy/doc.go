@@ -3,7 +3,7 @@
 // what is generated here. README.md says how to install.
 //
 // It promises that nothing is written twice: the chart's CRDs are those of deploy/crds, its roles those that
-// the operator's code lists, its images those of deploy/images; tests fail when one of them differs.
+// the code of operator and agent lists, its images those of deploy/images; tests fail when one of them differs.
 package deploy
 
 // The CRDs come first, because the chart has copies of them.
