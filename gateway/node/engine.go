@@ -196,6 +196,14 @@ func (b *backend) shutdown() {
 	}
 }
 
+// device is the node's identity in the tailnet, as the netmap has it; "": there is none.
+func (b *backend) device() tailcfg.StableNodeID {
+	if nm := b.NetMap(); nm != nil && nm.SelfNode.Valid() {
+		return nm.SelfNode.StableID()
+	}
+	return ""
+}
+
 // login starts the control client over with an auth key and asks it to log in. Needed even for a
 // key that replaces a refused one: the running client keeps the key it was made with.
 func (b *backend) login(ctx context.Context, authKey string) error {

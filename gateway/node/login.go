@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"tailscale.com/ipn"
+	"tailscale.com/tailcfg"
 )
 
 // loginState remembers which auth key was tried, so that a refused one is not offered again.
@@ -17,6 +18,9 @@ type loginState struct {
 	fresh bool   // a key is being tried, or was
 	gone  bool   // the control plane said that it does not know the node
 	err   string // why there is no login: a sentence
+	// lost is the device that the control plane does not know any more, until the node is another; "": none. The engine stays
+	// Running meanwhile, with the netmap that it had, also when the key with which it registers anew is refused.
+	lost tailcfg.StableNodeID
 
 	// asked: the control plane wants somebody to log in. If the engine believes that it is logged in, the device was
 	// deleted while the gateway was away: the engine starts from the netmap that it kept, offers its node key,
@@ -44,6 +48,13 @@ func (l *loginState) notice(args []any) (found bool) {
 	return false
 }
 
+// without is whether the node has no login: the engine says so, or it goes on as a device that is lost.
+func (l *loginState) without(state ipn.State, self tailcfg.StableNodeID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return state == ipn.NeedsLogin || l.lost != "" && l.lost == self
+}
+
 // retry lets loginIfNeeded look at the auth key again.
 func (l *loginState) retry() {
 	l.mu.Lock()
@@ -64,7 +75,7 @@ func (n *Node) loginIfNeeded(ctx context.Context) {
 	l := &n.login
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	cfg, state := n.loader.Current(), n.b.State()
+	cfg, state, self := n.loader.Current(), n.b.State(), n.b.device()
 	l.gone = l.gone || l.asked.Swap(false) && state >= ipn.Starting
 	switch {
 	case cfg == nil || !cfg.Prefs.WantRunning:
@@ -72,7 +83,9 @@ func (n *Node) loginIfNeeded(ctx context.Context) {
 	case l.gone:
 		n.log.Warn("the tailnet does not know this device any more; registering it anew")
 		l.gone, l.fresh = false, false // the key was good once, so it may be tried again
-	case state != ipn.NeedsLogin:
+		l.lost = self
+	case state != ipn.NeedsLogin && (l.lost == "" || l.lost != self):
+		l.lost = ""
 		if state >= ipn.Starting {
 			l.fresh, l.err = false, ""
 			n.bus.clearError()

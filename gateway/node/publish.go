@@ -53,10 +53,8 @@ func (n *Node) snapshot() snapshot.Snapshot {
 	state := b.State()
 	s.BackendState = state.String()
 	plane := n.o.Dataplane.Status()
-	s.Ready = state == ipn.Running && plane.InPlace()
-	if state == ipn.NeedsLogin {
-		s.AuthKeyRefused = n.bus.lastError() != ""
-	}
+	s.AuthKeyRefused = n.login.without(state, b.device()) && n.bus.lastError() != ""
+	s.Ready = state == ipn.Running && plane.InPlace() && !s.AuthKeyRefused
 	prefs := b.Prefs()
 	if nm := b.NetMapWithPeers(); nm != nil {
 		describeSelf(&s, nm)
@@ -139,7 +137,7 @@ func (n *Node) problems(b *backend, kernel string) []string {
 	}
 	add(kernel)
 	add(n.login.problem())
-	if b.State() == ipn.NeedsLogin {
+	if n.login.without(b.State(), b.device()) {
 		if msg := n.bus.lastError(); msg != "" {
 			add("the tailnet refused the auth key (" + msg + "); put a valid one in its place, and the gateway will log in by itself")
 		}

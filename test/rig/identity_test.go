@@ -106,6 +106,31 @@ func TestIdentityIsRenewed(t *testing.T) {
 		t.Fatalf("after its device was deleted while it was away: %v\n%s", err, gw.Log())
 	}
 	reaches()
+
+	// Deleted when the key that it has is good no more: it says so, and takes the next one.
+	again, err := gw.WaitSnapshot(ctx, func(s snapshot.Snapshot) bool { return s.Ready })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range r.Tailnet.Keys() {
+		r.Tailnet.RevokeKey(k.ID)
+	}
+	if !r.Tailnet.DeleteNode(tailcfg.StableNodeID(again.DeviceID)) {
+		t.Fatalf("no device %s", again.DeviceID)
+	}
+	if _, err := gw.WaitSnapshot(ctx, func(s snapshot.Snapshot) bool { return s.AuthKeyRefused && !s.Ready }); err != nil {
+		t.Fatalf("after its device was deleted and its key revoked: %v\n%s", err, gw.Log())
+	}
+	next := r.Tailnet.CreateKey(tailnet.KeyOptions{Reusable: true, Preauthorized: true, Tags: []string{Tag}})
+	if err := gw.SetAuthKey(next.Secret); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := gw.WaitSnapshot(ctx, func(s snapshot.Snapshot) bool {
+		return s.Ready && !s.AuthKeyRefused && s.DeviceID != again.DeviceID
+	}); err != nil {
+		t.Fatalf("after it got another key: %v\n%s", err, gw.Log())
+	}
+	reaches()
 	if err := errors.Join(gw.Stop(), m.Leave()); err != nil {
 		t.Error(err)
 	}
