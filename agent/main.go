@@ -4,39 +4,25 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
-	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"k8s.io/klog/v2"
-	"sigs.k8s.io/controller-runtime/pkg/client/config"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/rajsinghtech/tailgate/agent/daemon"
 	"github.com/rajsinghtech/tailgate/internal/cli"
+	"github.com/rajsinghtech/tailgate/internal/kube"
 )
 
 // gcPercent is how far the heap may grow between collections, in percent of what lives: the caches of watches, which
 // hardly change. An agent is on every node, so its memory counts many times. GOGC in the environment wins.
 const gcPercent = 30
 
-func main() {
-	err := run(context.Background(), os.Args[1:])
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "tailgate-agent:", err)
-		os.Exit(1)
-	}
-}
+func main() { cli.Main("tailgate-agent", run) }
 
 func run(ctx context.Context, args []string) error {
 	s, err := parse(args, os.Getenv)
@@ -52,12 +38,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	slog.SetDefault(logger)
-	bridged := logr.FromSlogHandler(logger.Handler())
-	log.SetLogger(bridged)
-	klog.SetLogger(bridged) // client-go's
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	cli.CollectEarly(gcPercent)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
 
@@ -67,10 +48,9 @@ func run(ctx context.Context, args []string) error {
 			logger.Warn("the cluster's resolvers are not known, so no group's magicDNS works here; set --resolvers", "err", err)
 		}
 	}
-	if o.Config, err = config.GetConfig(); err != nil {
-		return fmt.Errorf("find the Kubernetes API: %w; in a cluster the pod's service account is used, elsewhere KUBECONFIG", err)
+	if o.Config, _, err = kube.Connect("tailgate-agent", logger); err != nil {
+		return err
 	}
-	o.Config.UserAgent = "tailgate-agent/" + cli.Version()
 	o.Registry = prometheus.NewRegistry()
 	o.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	o.Version, o.Logger = cli.Version(), logger

@@ -79,12 +79,8 @@ func parse(args []string, getenv func(string) string) (settings, error) {
 
 // check says in a sentence each what is wrong.
 func (s settings) check() error {
-	var wrong []error
-	refuse := func(bad bool, format string, args ...any) {
-		if bad {
-			wrong = append(wrong, fmt.Errorf(format, args...))
-		}
-	}
+	var wrong cli.Refusals
+	refuse := wrong.If
 	o := s.options
 	refuse(o.Node == "", "the node's name is not given; set --node-name or NODE_NAME, from spec.nodeName of the pod")
 	refuse(o.Install.Timeout <= 0 || o.Install.Timeout > time.Minute, "--cni-timeout %v is not between 0 and 1m; write one such as 5s", o.Install.Timeout)

@@ -14,7 +14,6 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
-	rtdebug "runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -50,15 +49,7 @@ file in Tailscale's format "alpha0" (HuJSON), which is applied again whenever it
 Look at http://127.0.0.1:9001/debug/ in its network namespace, or ask it with
   tailscale --socket=/run/tailgate/tailscaled.sock status`
 
-func main() {
-	err := run(context.Background(), os.Args[1:])
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "tailgate-gateway:", err)
-		os.Exit(1)
-	}
-}
+func main() { cli.Main("tailgate-gateway", run) }
 
 // settings are the command line.
 type settings struct {
@@ -131,9 +122,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	slog.SetDefault(log)
-	if os.Getenv("GOGC") == "" {
-		rtdebug.SetGCPercent(gcPercent)
-	}
+	cli.CollectEarly(gcPercent)
 	if !s.flowLogs {
 		envknob.SetNoLogsNoSupport()
 	}

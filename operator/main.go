@@ -4,22 +4,16 @@ package main
 
 import (
 	"context"
-	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
-	"github.com/go-logr/logr"
-	"k8s.io/klog/v2"
-	"sigs.k8s.io/controller-runtime/pkg/client/config"
-	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/rajsinghtech/tailgate/internal/cli"
+	"github.com/rajsinghtech/tailgate/internal/kube"
 	"github.com/rajsinghtech/tailgate/operator/controller"
 	"github.com/rajsinghtech/tailgate/operator/tailnet"
 )
@@ -29,15 +23,7 @@ import (
 // bursts, so collecting more often costs nothing that anybody notices. GOGC in the environment wins.
 const gcPercent = 30
 
-func main() {
-	err := run(context.Background(), os.Args[1:])
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "tailgate-operator:", err)
-		os.Exit(1)
-	}
-}
+func main() { cli.Main("tailgate-operator", run) }
 
 func run(ctx context.Context, args []string) error {
 	s, err := parse(args, os.Getenv)
@@ -53,20 +39,14 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	slog.SetDefault(logger)
-	bridged := logr.FromSlogHandler(logger.Handler())
-	log.SetLogger(bridged)
-	klog.SetLogger(bridged) // client-go's
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	cli.CollectEarly(gcPercent)
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
 	defer stop()
 
-	cfg, err := config.GetConfig()
+	cfg, bridged, err := kube.Connect("tailgate-operator", logger)
 	if err != nil {
-		return fmt.Errorf("find the Kubernetes API: %w; in a cluster the pod's service account is used, elsewhere KUBECONFIG", err)
+		return err
 	}
-	cfg.UserAgent = "tailgate-operator/" + cli.Version()
 	o := s.options
 	o.Metrics = controller.NewMetrics(metrics.Registry)
 	o.Connect = func(c tailnet.Credentials) (controller.Tailnet, error) {

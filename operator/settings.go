@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"flag"
-	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
@@ -99,12 +98,8 @@ func parse(args []string, getenv func(string) string) (settings, error) {
 
 // check says in a sentence each what is wrong.
 func (s settings) check() error {
-	var wrong []error
-	refuse := func(bad bool, format string, args ...any) {
-		if bad {
-			wrong = append(wrong, fmt.Errorf(format, args...))
-		}
-	}
+	var wrong cli.Refusals
+	refuse := wrong.If
 	o := s.options
 	refuse(o.Render.Image == "", "no gateway image is given; set --gateway-image or GW_IMAGE, as in ghcr.io/your-org/tailgate-gateway:v1.2.3")
 	refuse(!webURL(s.apiURL), "--tailnet-api-url %q is no http or https URL; write one such as %s", s.apiURL, tailnet.DefaultBaseURL)

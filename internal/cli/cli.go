@@ -7,6 +7,8 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -15,6 +17,33 @@ import (
 	"runtime/debug"
 	"strings"
 )
+
+// Main runs a program of that name and ends the process when it fails. What run returns is a sentence; flag.ErrHelp is none.
+func Main(name string, run func(ctx context.Context, args []string) error) {
+	err := run(context.Background(), os.Args[1:])
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, name+":", err)
+		os.Exit(1)
+	}
+}
+
+// Refusals are what is wrong with a command line, a sentence each. The zero value is none.
+type Refusals []error
+
+// If adds a sentence if it is true.
+func (r *Refusals) If(wrong bool, format string, args ...any) {
+	if wrong {
+		*r = append(*r, fmt.Errorf(format, args...))
+	}
+}
+
+// CollectEarly lets the heap grow by percent of what lives between collections, for a program whose memory counts more than the
+// time that this takes. GOGC in the environment wins.
+func CollectEarly(percent int) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+}
 
 // EnvName returns the environment variable of a flag: "state-dir" of "TAILGATE" is TAILGATE_STATE_DIR.
 func EnvName(prefix, flagName string) string {
