@@ -128,6 +128,10 @@ func (w *World) AddInternet() (*Host, error) {
 	return w.AddBehind(w.Core, "internet", InternetV4, InternetV6)
 }
 
+// Adopt makes a host of a namespace that is somebody else's, such as a pod's, and stays theirs: neither the world's end
+// nor anything else here closes it. It has no name for ip-netns(8); its addresses are the caller's to set.
+func (w *World) Adopt(name string, ns *netns.Handle) *Host { return &Host{Name: name, w: w, ns: ns} }
+
 // Host returns the host with that name, or nil.
 func (w *World) Host(name string) *Host {
 	w.mu.Lock()
