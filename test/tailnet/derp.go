@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"tailscale.com/derp/derpserver"
@@ -37,6 +38,18 @@ func derpMap(addr netip.Addr, derpPort, stunPort int) *tailcfg.DERPMap {
 			RegionID: derpRegion, RegionCode: "test", RegionName: "Test", Nodes: []*tailcfg.DERPNode{n},
 		}},
 	}
+}
+
+// derpFor returns the relay as a node is told of it that came to this address, host or host:port.
+func (t *Tailnet) derpFor(hostport string) *tailcfg.DERPMap {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = strings.Trim(hostport, "[]")
+	}
+	if host == t.opts.Addr.String() {
+		return t.local
+	}
+	return t.derp
 }
 
 // serveDERP starts the relay, over TLS with a certificate made for it: nodes are told

@@ -21,7 +21,7 @@ import (
 // after two minutes.
 const keepAlive = 50 * time.Second
 
-func (t *Tailnet) serveMap(w http.ResponseWriter, r *http.Request, machine key.MachinePublic) {
+func (t *Tailnet) serveMap(w http.ResponseWriter, r *http.Request, machine key.MachinePublic, derp *tailcfg.DERPMap) {
 	var req tailcfg.MapRequest
 	if !decode(w, r, &req) {
 		return
@@ -41,7 +41,7 @@ func (t *Tailnet) serveMap(w http.ResponseWriter, r *http.Request, machine key.M
 	if !req.Stream && req.OmitPeers {
 		return // an update, which asks for nothing
 	}
-	s := &stream{t: t, n: n, req: &req, w: w}
+	s := &stream{t: t, n: n, req: &req, w: w, derp: derp}
 	if err := s.run(r.Context()); err != nil {
 		t.opts.Logf("control: map stream of %v: %v", req.NodeKey.ShortString(), err)
 	}
@@ -119,6 +119,7 @@ type stream struct {
 	n    *node
 	req  *tailcfg.MapRequest
 	w    http.ResponseWriter
+	derp *tailcfg.DERPMap
 	last *netmap
 }
 
@@ -192,7 +193,7 @@ func (s *stream) tell(now netmap) error {
 	res := &tailcfg.MapResponse{}
 	if s.last == nil {
 		t := time.Now()
-		res.Node, res.DERPMap, res.DNSConfig, res.Domain = now.self, s.t.derp, now.dns, s.t.opts.Domain
+		res.Node, res.DERPMap, res.DNSConfig, res.Domain = now.self, s.derp, now.dns, s.t.opts.Domain
 		res.CollectServices, res.UserProfiles, res.ControlTime = "false", s.t.userProfiles(), &t
 		res.Peers = sortedPeers(now.peers)
 		res.PacketFilters = map[string][]tailcfg.FilterRule{"base": now.filter}

@@ -45,10 +45,10 @@ func (t *Tailnet) serveNoise(w http.ResponseWriter, r *http.Request) {
 		case <-done:
 		}
 	}()
-	machine := conn.Peer()
+	machine, derp := conn.Peer(), t.derpFor(r.Host)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /machine/register", func(w http.ResponseWriter, r *http.Request) { t.serveRegister(w, r, machine) })
-	mux.HandleFunc("POST /machine/map", func(w http.ResponseWriter, r *http.Request) { t.serveMap(w, r, machine) })
+	mux.HandleFunc("POST /machine/map", func(w http.ResponseWriter, r *http.Request) { t.serveMap(w, r, machine, derp) })
 	// Reports that a tailnet without an admin console has no use for.
 	for _, path := range []string{"/machine/update-health", "/machine/set-device-attr", "/machine/audit-log"} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {

@@ -46,6 +46,7 @@ type Tailnet struct {
 	noise  key.MachinePrivate
 	legacy key.MachinePrivate // not used by any node that there is, but told
 	derp   *tailcfg.DERPMap
+	local  *tailcfg.DERPMap // the same relay, for who is where it listens
 
 	controlURL, apiURL string
 	localURL           string
@@ -125,7 +126,7 @@ func (t *Tailnet) listen() error {
 	if err != nil {
 		return fmt.Errorf("start STUN: %w", err)
 	}
-	t.derp = derpMap(t.opts.Told, derpPort, stunPort)
+	t.derp, t.local = derpMap(t.opts.Told, derpPort, stunPort), derpMap(t.opts.Addr, derpPort, stunPort)
 	// The URLs are known before the first request is answered.
 	control, err := t.tcp(t.opts.ControlPort)
 	if err != nil {
@@ -173,7 +174,8 @@ func (t *Tailnet) serve(ln net.Listener, h http.Handler) {
 // ControlURL is what a node takes as its login server.
 func (t *Tailnet) ControlURL() string { return t.controlURL }
 
-// LocalURL is where the control plane listens: [Tailnet.ControlURL] unless [Options.Told] is another address.
+// LocalURL is where the control plane listens: [Tailnet.ControlURL] unless [Options.Told] is another address. Nodes that log in
+// there are told of the relay where that listens, too, so they need nothing of what leads to the other address.
 func (t *Tailnet) LocalURL() string { return t.localURL }
 
 // APIURL is the base URL of the HTTP API v2, without "/api/v2".

@@ -140,20 +140,22 @@ func TestServeWithPeers(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv(machineKeyEnv, string(machine))
+	local := func(port uint16) string { return "http://" + netip.AddrPortFrom(w.Core.V4, port).String() }
 	keyFile, ready := filepath.Join(t.TempDir(), "key"), netip.AddrPortFrom(w.Core.V4, 9000).String()
-	lines := command(ctx, t, w.Core, 6, "serve", "--addr", w.Core.V4.String(), "--key-file", keyFile, "--auto-approve", "--ready", ready,
+	lines := command(ctx, t, w.Core, 6, "serve", "--addr", w.Core.V4.String(), "--told", "192.0.2.1", "--key-file", keyFile, "--auto-approve", "--ready", ready,
 		"--peer", "web", "--peer", "router=10.20.0.0/24,fd20:20::/64", "--peer", "out=exit")
 	want := []string{
 		"PEER=web 100.64.0.1 fd7a:115c:a1e0:ab12:4843:cd96:6240:1", "PEER=router 100.64.0.2 fd7a:115c:a1e0:ab12:4843:cd96:6240:2", "PEER=out 100.64.0.3 fd7a:115c:a1e0:ab12:4843:cd96:6240:3",
 	}
-	if diff := cmp.Diff(want, lines[3:]); diff != "" {
+	want = append([]string{"CONTROL=http://192.0.2.1:8080", "API=http://192.0.2.1:8081", "ADMIN=http://127.0.0.1:8082"}, want...)
+	if diff := cmp.Diff(want, lines); diff != "" {
 		t.Fatalf("what serve says (-want +got):\n%s", diff)
 	}
 	h, err := w.AddHost("member")
 	if err != nil {
 		t.Fatal(err)
 	}
-	command(ctx, t, h, 1, "peer", "--name", "member", "--control", strings.TrimPrefix(lines[0], "CONTROL="), "--key-file", keyFile,
+	command(ctx, t, h, 1, "peer", "--name", "member", "--control", local(8080), "--key-file", keyFile,
 		"--accept-routes", "--use-exit-node", "out", "--steer", "10.20.0.0/24,fd20:20::/64,198.51.100.0/24")
 	c := &http.Client{Transport: &http.Transport{DialContext: h.Dial, DisableKeepAlives: true}}
 	for url, via := range map[string]string{
@@ -168,9 +170,8 @@ func TestServeWithPeers(t *testing.T) {
 		echoes(ctx, t, h, network, "10.20.0.10:7")
 	}
 	// The credential that was there before is the one in force.
-	api := strings.TrimPrefix(lines[1], "API=")
 	form := url.Values{"client_id": {oauth.ID}, "client_secret": {oauth.Secret}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, api+"/api/v2/oauth/token", strings.NewReader(form.Encode()))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, local(8081)+"/api/v2/oauth/token", strings.NewReader(form.Encode()))
 	if err != nil {
 		t.Fatal(err)
 	}
