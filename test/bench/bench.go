@@ -133,27 +133,10 @@ func (b *bench) calibrate(ctx context.Context, picked []step) error {
 	return nil
 }
 
-// measureBusy notes how much of the machine something else uses.
-func (b *bench) measureBusy(ctx context.Context) error {
-	before, err := proc.MachineCPU()
-	if err != nil {
-		return err
-	}
-	start, timer := time.Now(), time.NewTimer(2*time.Second)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	after, err := proc.MachineCPU()
-	b.machine.Busy = (after - before).Seconds() / time.Since(start).Seconds() / float64(b.machine.CPUs)
-	return err
-}
-
 // run measures. What fails is told, and leaves its pair out.
 func (b *bench) run(ctx context.Context, picked []step) error {
-	if err := b.measureBusy(ctx); err != nil {
+	var err error
+	if b.machine.Busy, err = proc.MeasureBusy(ctx, 2*time.Second); err != nil {
 		return err
 	}
 	fmt.Fprintf(b.out, "Machine: %v.\nCalibrating.\n", b.machine)

@@ -109,19 +109,9 @@ func describe(ctx context.Context) (proc.Machine, string, error) {
 	if err != nil {
 		return m, "", err
 	}
-	const span = 2 * time.Second
-	before, err := proc.MachineCPU()
-	if err != nil {
+	if m.Busy, err = proc.MeasureBusy(ctx, 2*time.Second); err != nil {
 		return m, "", err
 	}
-	if err := pause(ctx, span); err != nil {
-		return m, "", err
-	}
-	after, err := proc.MachineCPU()
-	if err != nil {
-		return m, "", err
-	}
-	m.Busy = (after - before).Seconds() / span.Seconds() / float64(m.CPUs)
 	load, err := loadAverage()
 	return m, load, err
 }
