@@ -19,7 +19,9 @@
 // # Against a sidecar
 //
 // throughput: one TCP stream between a pod and the peer, by tailgate in one pod, and in another pod of the same kind on the
-// same node by an official tailscaled (test/tools/tailscale) in its network namespace, with a kernel TUN, as a sidecar has. Both move the
+// same node by an official tailscaled (test/tools/tailscale) in its network namespace, with a kernel TUN, as a sidecar has. Processes
+// are in the control groups of the containers that they play, and the sidecar's container asks for the CPU that a gateway does: on a
+// machine whose CPUs are all in use, shares decide who gets how much. Both move the
 // same number of bytes in all rounds, one right after the other; every second round begins with the other one. CPU a GB is of the process
 // that carries the traffic, gateway or tailscaled (utime and stime in /proc/PID/stat), and of the whole machine (all but
 // idle, iowait and steal in /proc/stat), with both ends and the peer's engine in it. Figures are medians of the rounds' ratios, ours by

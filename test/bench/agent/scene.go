@@ -64,13 +64,14 @@ type bench struct {
 	machine proc.Machine
 	dir     string
 
-	stage   *stage.Stage
-	node    *lab.Node
-	nodePID int // its process 1
-	nodeNS  *netns.Handle
-	peer    *rig.Node
-	gateway *world.Host // the gateway pod's namespace
-	handles []*netns.Handle
+	stage      *stage.Stage
+	node       *lab.Node
+	nodePID    int // its process 1
+	nodeNS     *netns.Handle
+	peer       *rig.Node
+	gateway    *world.Host // the gateway pod's namespace
+	gatewayPod *corev1.Pod
+	handles    []*netns.Handle
 
 	lines  []sheet.Line
 	failed []string
@@ -190,7 +191,8 @@ func (b *bench) firstMember(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find the gateway: %w", err)
 	}
-	b.gateway, err = b.host(ctx, &pods.Items[0])
+	b.gatewayPod = &pods.Items[0]
+	b.gateway, err = b.host(ctx, b.gatewayPod)
 	return err
 }
 

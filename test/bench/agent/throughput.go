@@ -6,10 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"tailscale.com/client/local"
 	"tailscale.com/ipn"
 	"tailscale.com/types/opt"
@@ -21,6 +22,7 @@ import (
 	"github.com/rajsinghtech/tailgate/test/bench/internal/traffic"
 	"github.com/rajsinghtech/tailgate/test/rig"
 	"github.com/rajsinghtech/tailgate/test/tailnet"
+	"github.com/rajsinghtech/tailgate/test/tailnet/world"
 )
 
 // Goals of ratios, ours by theirs.
@@ -69,21 +71,46 @@ func (b *bench) throughput(ctx context.Context) error {
 	return errors.Join(err, stop())
 }
 
-// member is a pod that tailgate serves.
-func (b *bench) member(ctx context.Context) (*way, error) {
-	pod := newPod(namespaceLive, "with-tailgate", memberLabel)
+// Containers of pods that send: the app's, and the sidecar's, which has the resources of a gateway.
+const (
+	appContainer     = "app"
+	sidecarContainer = "tailscaled"
+)
+
+// sender starts a pod whose app container has a share of the CPUs as apps have. The processes that play its containers are put into the
+// containers' control groups: what competes for the CPUs is the same in both pods.
+func (b *bench) sender(ctx context.Context, name string, labels map[string]string, sidecar *corev1.ResourceRequirements) (*corev1.Pod, *world.Host, *traffic.Worker, error) {
+	pod := newPod(namespaceLive, name, labels)
+	app := &pod.Spec.Containers[0]
+	app.Name = appContainer
+	app.Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("100m")}
+	if sidecar != nil {
+		more := *app.DeepCopy()
+		more.Name, more.Resources = sidecarContainer, *sidecar.DeepCopy()
+		pod.Spec.Containers = append(pod.Spec.Containers, more)
+	}
 	if err := b.startPods(ctx, pod); err != nil {
-		return nil, err
+		return nil, nil, nil, err
 	}
 	h, err := b.host(ctx, pod)
 	if err != nil {
+		return nil, nil, nil, err
+	}
+	w, err := traffic.StartWorker(ctx, h)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return pod, h, w, moveInto(w.PID(), pod, appContainer)
+}
+
+// member is a pod that tailgate serves.
+func (b *bench) member(ctx context.Context) (*way, error) {
+	_, h, worker, err := b.sender(ctx, "with-tailgate", memberLabel, nil)
+	if err != nil {
 		return nil, err
 	}
-	w := &way{name: "ours", socket: b.gatewaySocket()}
+	w := &way{name: "ours", worker: worker, socket: b.gatewaySocket()}
 	if w.pid, err = findProcess("tailgate-gateway", b.gateway.Handle()); err != nil {
-		return nil, err
-	}
-	if w.worker, err = traffic.StartWorker(ctx, h); err != nil {
 		return nil, err
 	}
 	return w, b.reach(ctx, h)
@@ -91,17 +118,13 @@ func (b *bench) member(ctx context.Context) (*way, error) {
 
 // sidecar is a pod in whose network namespace an official tailscaled runs, as a sidecar with a kernel TUN does.
 func (b *bench) sidecar(ctx context.Context) (_ *way, stop func() error, err error) {
-	pod := newPod(namespaceLive, "with-sidecar", nil)
-	if err := b.startPods(ctx, pod); err != nil {
-		return nil, nil, err
-	}
-	h, err := b.host(ctx, pod)
+	pod, h, worker, err := b.sender(ctx, "with-sidecar", nil, &b.gatewayPod.Spec.Containers[0].Resources)
 	if err != nil {
 		return nil, nil, err
 	}
 	t := b.stage.Rig.Tailnet
 	key := t.CreateKey(tailnet.KeyOptions{Reusable: true, Preauthorized: true, Tags: []string{rig.Tag}})
-	p, err := tailscaled.New(ctx, tailscaled.Options{Host: h, Binary: b.s.tailscaled, Dir: filepath.Join(b.dir), Conf: ipn.ConfigVAlpha{
+	p, err := tailscaled.New(ctx, tailscaled.Options{Host: h, Binary: b.s.tailscaled, Dir: b.dir, Conf: ipn.ConfigVAlpha{
 		Version: "alpha0", Locked: opt.NewBool(false), ServerURL: new(t.ControlURL()), Hostname: new(h.Name), AuthKey: new(key.Secret),
 		AcceptRoutes: opt.NewBool(true), AcceptDNS: opt.NewBool(false),
 	}})
@@ -111,14 +134,14 @@ func (b *bench) sidecar(ctx context.Context) (_ *way, stop func() error, err err
 	if err := p.Start(ctx); err != nil {
 		return nil, nil, err
 	}
-	w := &way{name: "theirs", pid: p.PID(), socket: p.LocalAPI()}
-	if w.worker, err = traffic.StartWorker(ctx, h); err == nil {
+	err = moveInto(p.PID(), pod, sidecarContainer)
+	if err == nil {
 		err = b.reach(ctx, h)
 	}
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("%w; tailscaled says:\n%s", err, p.Log()), p.Stop())
 	}
-	return w, p.Stop, nil
+	return &way{name: "theirs", worker: worker, pid: p.PID(), socket: p.LocalAPI()}, p.Stop, nil
 }
 
 // transfers moves bytes by either way.

@@ -83,6 +83,9 @@ func StartWorker(ctx context.Context, h *world.Host) (*Worker, error) {
 	return &Worker{host: h, cmd: cmd, in: json.NewEncoder(in), out: json.NewDecoder(out)}, nil
 }
 
+// PID is the worker's process.
+func (w *Worker) PID() int { return w.cmd.Process.Pid }
+
 // Do has the job done. When ctx ends before the job does, so does the worker.
 func (w *Worker) Do(ctx context.Context, j Job) (Result, error) {
 	w.mu.Lock()
