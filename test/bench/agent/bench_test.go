@@ -128,13 +128,16 @@ func TestSpread(t *testing.T) {
 func TestCgroupsOf(t *testing.T) {
 	const id = "abc123"
 	v1 := "9:name=systemd:/lab/kubepods/pod1/abc123\n2:cpu,cpuacct:/lab/kubepods/pod1/abc123\n1:memory:/other\n0::/\n"
-	if d := cmp.Diff([]string{"systemd/lab/kubepods/pod1/abc123", "cpu,cpuacct/lab/kubepods/pod1/abc123"}, cgroupsOf(v1, id)); d != "" {
+	if d := cmp.Diff([]string{"systemd/lab/kubepods/pod1/abc123", "cpu,cpuacct/lab/kubepods/pod1/abc123"}, cgroupsOf(v1, id, "unified")); d != "" {
 		t.Error(d)
 	}
-	if d := cmp.Diff([]string{"/lab/kubepods/pod1/abc123"}, cgroupsOf("0::/lab/kubepods/pod1/abc123\n", id)); d != "" {
+	if d := cmp.Diff([]string{"/lab/kubepods/pod1/abc123"}, cgroupsOf("0::/lab/kubepods/pod1/abc123\n", id, "")); d != "" {
 		t.Error(d)
 	}
-	if got := cgroupsOf("no cgroup\n", id); len(got) > 0 {
+	if d := cmp.Diff([]string{"unified/lab/abc123"}, cgroupsOf("1:cpu:/\n0::/lab/abc123\n", id, "unified")); d != "" {
+		t.Error(d)
+	}
+	if got := cgroupsOf("no cgroup\n", id, ""); len(got) > 0 {
 		t.Errorf("%q were found in nothing", got)
 	}
 }

@@ -37,8 +37,12 @@ func moveInto(pid int, pod *corev1.Pod, container string) error {
 		if err != nil || !strings.Contains(string(text), id) {
 			continue // it has ended, or is another's
 		}
+		unified := "unified" // beside version 1 (systemd's hybrid layout)
+		if _, err := os.Stat(filepath.Join(cgroupDir, unified)); err != nil {
+			unified = ""
+		}
 		var errs []error
-		for _, dir := range cgroupsOf(string(text), id) {
+		for _, dir := range cgroupsOf(string(text), id, unified) {
 			errs = append(errs, os.WriteFile(filepath.Join(cgroupDir, dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644))
 		}
 		if err := errors.Join(errs...); err != nil {
@@ -49,8 +53,9 @@ func moveInto(pid int, pod *corev1.Pod, container string) error {
 	return fmt.Errorf("no process of container %s of pod %s runs", container, pod.Name)
 }
 
-// cgroupsOf reads a /proc/PID/cgroup and returns those groups, below [cgroupDir], that have the container's ID in their names.
-func cgroupsOf(text, id string) []string {
+// cgroupsOf reads a /proc/PID/cgroup and returns those groups, below [cgroupDir], that have the container's ID in their names. unified is
+// where version 2 is mounted below it.
+func cgroupsOf(text, id, unified string) []string {
 	var dirs []string
 	for line := range strings.Lines(text) {
 		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
@@ -58,8 +63,11 @@ func cgroupsOf(text, id string) []string {
 		if !ok || !strings.Contains(path, id) {
 			continue
 		}
-		// Version 2 names no controllers, and a hierarchy without any has a name.
-		dirs = append(dirs, filepath.Join(strings.TrimPrefix(controllers, "name="), path))
+		dir := strings.TrimPrefix(controllers, "name=") // a hierarchy without controllers has a name
+		if controllers == "" {
+			dir = unified // version 2
+		}
+		dirs = append(dirs, filepath.Join(dir, path))
 	}
 	return dirs
 }

@@ -72,6 +72,8 @@ type bench struct {
 	gateway    *world.Host // the gateway pod's namespace
 	gatewayPod *corev1.Pod
 	handles    []*netns.Handle
+	// ends stop what must not outlive the cluster: processes in its control groups.
+	ends []func() error
 
 	lines  []sheet.Line
 	failed []string
@@ -347,9 +349,19 @@ func await(ctx context.Context, limit, every time.Duration, what string, cond fu
 	}
 }
 
+// endAll stops what was put into the cluster's control groups.
+func (b *bench) endAll() error {
+	var errs []error
+	for _, end := range b.ends {
+		errs = append(errs, end())
+	}
+	b.ends = nil
+	return errors.Join(errs...)
+}
+
 // close ends everything.
 func (b *bench) close(ctx context.Context) error {
-	var errs []error
+	errs := []error{b.endAll()}
 	if b.stage != nil {
 		errs = append(errs, b.stage.Down(context.WithoutCancel(ctx)))
 	}

@@ -62,13 +62,12 @@ func (b *bench) throughput(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	theirs, stop, err := b.sidecar(ctx)
+	theirs, err := b.sidecar(ctx)
 	if err != nil {
 		return err
 	}
 	t := &transfers{b: b, ways: []*way{ours, theirs}}
-	err = t.run(ctx)
-	return errors.Join(err, stop())
+	return errors.Join(t.run(ctx), b.endAll())
 }
 
 // Containers of pods that send: the app's, and the sidecar's, which has the resources of a gateway.
@@ -100,6 +99,7 @@ func (b *bench) sender(ctx context.Context, name string, labels map[string]strin
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	b.ends = append(b.ends, w.Stop)
 	return pod, h, w, moveInto(w.PID(), pod, appContainer)
 }
 
@@ -117,10 +117,10 @@ func (b *bench) member(ctx context.Context) (*way, error) {
 }
 
 // sidecar is a pod in whose network namespace an official tailscaled runs, as a sidecar with a kernel TUN does.
-func (b *bench) sidecar(ctx context.Context) (_ *way, stop func() error, err error) {
+func (b *bench) sidecar(ctx context.Context) (*way, error) {
 	pod, h, worker, err := b.sender(ctx, "with-sidecar", nil, &b.gatewayPod.Spec.Containers[0].Resources)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	t := b.stage.Rig.Tailnet
 	key := t.CreateKey(tailnet.KeyOptions{Reusable: true, Preauthorized: true, Tags: []string{rig.Tag}})
@@ -129,19 +129,20 @@ func (b *bench) sidecar(ctx context.Context) (_ *way, stop func() error, err err
 		AcceptRoutes: opt.NewBool(true), AcceptDNS: opt.NewBool(false),
 	}})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := p.Start(ctx); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	b.ends = append(b.ends, p.Stop)
 	err = moveInto(p.PID(), pod, sidecarContainer)
 	if err == nil {
 		err = b.reach(ctx, h)
 	}
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("%w; tailscaled says:\n%s", err, p.Log()), p.Stop())
+		return nil, fmt.Errorf("%w; tailscaled says:\n%s", err, p.Log())
 	}
-	return &way{name: "theirs", worker: worker, pid: p.PID(), socket: p.LocalAPI()}, p.Stop, nil
+	return &way{name: "theirs", worker: worker, pid: p.PID(), socket: p.LocalAPI()}, nil
 }
 
 // transfers moves bytes by either way.

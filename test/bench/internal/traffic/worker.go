@@ -86,6 +86,9 @@ func StartWorker(ctx context.Context, h *world.Host) (*Worker, error) {
 // PID is the worker's process.
 func (w *Worker) PID() int { return w.cmd.Process.Pid }
 
+// Stop ends the worker.
+func (w *Worker) Stop() error { return w.cmd.Stop() }
+
 // Do has the job done. When ctx ends before the job does, so does the worker.
 func (w *Worker) Do(ctx context.Context, j Job) (Result, error) {
 	w.mu.Lock()
