@@ -12,6 +12,7 @@ import (
 	"github.com/rajsinghtech/tailgate/internal/kernel"
 	"github.com/rajsinghtech/tailgate/internal/netns"
 	"github.com/rajsinghtech/tailgate/internal/netstate"
+	"github.com/rajsinghtech/tailgate/internal/ruleset"
 	"github.com/rajsinghtech/tailgate/internal/topology"
 )
 
@@ -21,6 +22,8 @@ type Target struct {
 	ns *netns.Handle
 	id netns.ID
 	k  *kernel.Namespace
+	// nft is used by who prepares and repairs.
+	nft *ruleset.Conn
 	// last is the slot last tried. Slots go round, so that a new member does not get the
 	// addresses of one that has just gone, and with them its connections.
 	last atomic.Int64
@@ -38,13 +41,17 @@ func NewTarget(ns *netns.Handle) (*Target, error) {
 		return nil, err
 	}
 	t := &Target{ns: ns, id: id, k: k}
-	if _, err := t.Repair(); err != nil {
+	if t.nft, err = ruleset.Open(ns.FD()); err != nil {
 		k.Close()
+		return nil, err
+	}
+	if _, _, err := t.Repair(); err != nil {
+		t.Close()
 		return nil, err
 	}
 	links, err := t.Links()
 	if err != nil {
-		k.Close()
+		t.Close()
 		return nil, err
 	}
 	for _, l := range links {
@@ -54,14 +61,21 @@ func NewTarget(ns *netns.Handle) (*Target, error) {
 }
 
 // Close releases what NewTarget opened; members stay joined.
-func (t *Target) Close() { t.k.Close() }
+func (t *Target) Close() {
+	t.k.Close()
+	_ = t.nft.Close() // a socket that nothing is under way on
+}
 
 // ID identifies the namespace.
 func (t *Target) ID() netns.ID { return t.id }
 
 // Repair puts the base state in place again, and the tunnel device's sysctls if there is one, and returns what it
-// had to do.
-func (t *Target) Repair() (netstate.Plan, error) {
+// had to do. table: the nftables table was not as it should be.
+func (t *Target) Repair() (plan netstate.Plan, table bool, err error) {
+	// It comes first: without it, what turns forwarding on would let members' traffic out.
+	if table, err = t.nft.Apply(topology.BaseRuleset()); err != nil {
+		return nil, table, fmt.Errorf("prepare gateway namespace %v: %w", t.id, err)
+	}
 	scope, want := topology.BaseScope(), topology.Base()
 	tunnel := topology.TUNSysctls(ident.TUN)
 	for _, s := range tunnel {
@@ -69,18 +83,18 @@ func (t *Target) Repair() (netstate.Plan, error) {
 	}
 	have, err := t.k.Observe(scope)
 	if err != nil {
-		return nil, fmt.Errorf("prepare gateway namespace %v: %w", t.id, err)
+		return nil, table, fmt.Errorf("prepare gateway namespace %v: %w", t.id, err)
 	}
 	for _, s := range tunnel {
 		if slices.ContainsFunc(have.Sysctls, func(h netstate.Sysctl) bool { return h.Key == s.Key }) {
 			want.Sysctls = append(want.Sysctls, s)
 		}
 	}
-	plan := netstate.Diff(have, want)
+	plan = netstate.Diff(have, want)
 	if err := t.k.Apply(plan); err != nil {
-		return plan, fmt.Errorf("prepare gateway namespace %v: %w", t.id, err)
+		return plan, table, fmt.Errorf("prepare gateway namespace %v: %w", t.id, err)
 	}
-	return plan, nil
+	return plan, table, nil
 }
 
 // alias tells a member's link from one to another gateway: the inode number is that of the namespace that

@@ -81,6 +81,7 @@ func TestGatewayBaseHeals(t *testing.T) {
 		"address":    "ip addr del 169.254.64.1/32 dev lo",
 		"forwarding": "echo 0 > /proc/sys/net/ipv4/ip_forward",
 		"IPv6":       "echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
+		"nftables":   "nft delete table inet tailgate_attach",
 		// Made by the gateway before anybody could set what it would inherit.
 		"tunnel": "echo 1 > /proc/sys/net/ipv4/conf/default/rp_filter; ip tuntap add tailscale0 mode tun; ip link set tailscale0 up",
 	} {
@@ -120,6 +121,7 @@ func gatewayRight(t *testing.T, gw *netns.Handle) bool {
 	t.Helper()
 	return run(t, gw, `
 		ip -o addr show dev lo | grep -q 169.254.64.1/32 || exit 0
+		nft list table inet tailgate_attach > /dev/null 2>&1 || exit 0
 		cd /proc/sys/net
 		cat ipv4/ip_forward ipv6/conf/all/forwarding ipv4/conf/all/rp_filter ipv4/conf/default/rp_filter
 		test ! -e ipv4/conf/tailscale0 || sed s/^/tunnel/ ipv4/conf/tailscale0/rp_filter

@@ -7,14 +7,18 @@ import "github.com/rajsinghtech/tailgate/agent/joiner"
 func (g *gateway) check() (drifted []string, stale bool, err error) {
 	slots, synced := g.e.joinedTo(g)
 	g.mu.RLock()
-	plan, err := g.target.Repair()
+	plan, table, err := g.target.Repair()
 	var wrong []int
 	var strangers []joiner.Link
 	if err == nil {
 		wrong, strangers, err = g.target.Check(slots)
 	}
 	g.mu.RUnlock()
-	if kinds := planKinds(plan, nil); len(kinds) > 0 {
+	kinds := planKinds(plan, nil)
+	if table {
+		kinds = addKind(kinds, "nftables")
+	}
+	if len(kinds) > 0 {
 		g.e.repairedGateway(g, kinds)
 	}
 	for _, slot := range wrong {

@@ -84,6 +84,10 @@ const (
 // NFTable is the name of our nftables table (family inet) in any netns.
 const NFTable = "tailgate"
 
+// NFTableAttach is that of the table which whoever attaches members keeps in the namespace that they are attached to, beside
+// the gateway's own [NFTable]: each replaces its table as a whole.
+const NFTableAttach = "tailgate_attach"
+
 // Links.
 const (
 	// MemberLink is the member's end of the veth.

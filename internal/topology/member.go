@@ -212,6 +212,22 @@ func Base() netstate.State {
 	}
 }
 
+// afterGateway puts a chain behind those of the gateway, which count what they drop.
+const afterGateway = ruleset.PriorityFilter + 10
+
+// BaseRuleset goes with [Base], and comes before it: what members send leaves by the tunnel or is refused. A gateway that has
+// just been started has neither its tunnel nor its own table yet, and forwarding is on already: without this, what
+// its members send would follow the gateway's default route, out by its own interface.
+func BaseRuleset() ruleset.Table {
+	return ruleset.Table{Name: ident.NFTableAttach, Chains: []ruleset.Chain{{
+		Name: "forward", Type: ruleset.TypeFilter, Hook: ruleset.HookForward, Priority: afterGateway, Policy: ruleset.PolicyAccept,
+		Rules: []ruleset.Rule{{
+			Matches: []ruleset.Match{ruleset.IifPrefix(ident.GatewayLinkPrefix), ruleset.Not(ruleset.Oif(ident.TUN))},
+			Action:  ruleset.Reject(),
+		}},
+	}}}
+}
+
 // attachSysctls: forwarding and IPv6 on; reverse path filtering off (see gatewaySysctls); and ICMP errors
 // without a limit, for each member is one destination, and the second of two connections to
 // where no route leads would otherwise hang where the first failed at once.
