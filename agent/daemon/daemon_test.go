@@ -275,6 +275,28 @@ func TestLinger(t *testing.T) {
 	w.noReport(g)
 }
 
+// TestDeviceOfOneThatGoes: a gateway that logs in while it is to go has its device deleted, too.
+func TestDeviceOfOneThatGoes(t *testing.T) {
+	w := newWorld(t)
+	g := w.group("payments")
+	starting := running()
+	starting.BackendState, starting.Ready, starting.DeviceID = "Starting", false, ""
+	f := w.gateway(g, starting)
+	w.agent().ready()
+	s := w.member("web")
+	if reply, err := w.add(s); err != nil || !reply.Member {
+		t.Fatalf("ADD: %+v, %v", reply, err)
+	}
+	egw := w.report(g, "a member", func(e *v1alpha1.EgressGateway) bool { return e.Status.BackendState == "Starting" })
+	if err := w.client.Delete(w.ctx(), egw); err != nil {
+		t.Fatal(err)
+	}
+	f.says(*running())
+	w.report(g, "going, with its device", func(e *v1alpha1.EgressGateway) bool {
+		return e.UID == egw.UID && !e.DeletionTimestamp.IsZero() && e.Status.DeviceID == "nDEV"
+	})
+}
+
 // TestUninstall: the plugin stays in the chain when an agent is replaced, and goes with the agents' DaemonSet.
 func TestUninstall(t *testing.T) {
 	w := newWorld(t)

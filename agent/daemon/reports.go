@@ -85,11 +85,18 @@ func (r *reports) report(ctx context.Context, group string) (again time.Duration
 	}
 	f := r.d.facts(group)
 	active, lingers := r.active(f, have)
+	if have != nil && !have.DeletionTimestamp.IsZero() {
+		// Its end is heard.
+		return 0, r.identify(ctx, have, f)
+	}
 	switch {
 	case f.group == nil || !active && len(f.conflicts) == 0:
 		return lingers, r.remove(ctx, have)
-	case have != nil && (!have.DeletionTimestamp.IsZero() || !owned(have, f.group)):
+	case have != nil && !owned(have, f.group):
 		// It has to go first; its end is heard.
+		return 0, r.remove(ctx, have)
+	case have != nil && isActive(have) && !active:
+		// With it goes the gateway's device. What there still is to tell is in the one that is made then.
 		return 0, r.remove(ctx, have)
 	case have == nil:
 		return lingers, r.create(ctx, key, f, active)
@@ -156,8 +163,22 @@ func (r *reports) note(group string) {
 	r.wrote[group] = time.Now()
 }
 
+// identify writes which device is the gateway's into an EgressGateway that is being deleted: the gateway may have logged in
+// only now, and the operator deletes the device that it is told of.
+func (r *reports) identify(ctx context.Context, have *v1alpha1.EgressGateway, f facts) error {
+	if f.snapshot == nil || f.snapshot.DeviceID == "" || f.snapshot.DeviceID == have.Status.DeviceID {
+		return nil
+	}
+	want := have.DeepCopy()
+	want.Status.DeviceID = f.snapshot.DeviceID
+	if err := r.d.live.Status().Patch(ctx, want, client.MergeFrom(have), client.FieldOwner(FieldManager)); err != nil {
+		return lost(have, err)
+	}
+	return nil
+}
+
 func (r *reports) remove(ctx context.Context, have *v1alpha1.EgressGateway) error {
-	if have == nil || !have.DeletionTimestamp.IsZero() {
+	if have == nil {
 		return nil
 	}
 	err := r.d.live.Delete(ctx, have, client.Preconditions{UID: &have.UID})
