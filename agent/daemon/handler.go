@@ -31,7 +31,7 @@ type handler Daemon
 func (h *handler) daemon() *Daemon { return (*Daemon)(h) }
 
 // Add returns when a member has its tailnet, or cannot reach anything another way.
-func (h *handler) Add(ctx context.Context, q cnirpc.Request) (bool, error) {
+func (h *handler) Add(ctx context.Context, q cnirpc.Request, pending func()) (bool, error) {
 	d := h.daemon()
 	if q.Pod.Name == "" || q.Pod.Namespace == "" {
 		return false, nil // not a pod's: somebody else runs the plugin
@@ -56,8 +56,9 @@ func (h *handler) Add(ctx context.Context, q cnirpc.Request) (bool, error) {
 		}
 		return false, err
 	}
+	pending()
 	if err != nil {
-		return true, err
+		return true, &cnirpc.Error{Kind: cnirpc.TryAgain, Message: err.Error()}
 	}
 	d.remember(q)
 	d.settle(uid)
@@ -76,10 +77,8 @@ func (d *Daemon) awaitMember(ctx context.Context, uid types.UID) (bool, error) {
 	switch {
 	case errors.Is(err, stitch.ErrUnknown):
 		return false, nil // it stopped being one
-	case errors.Is(err, stitch.ErrOpen):
-		return true, &cnirpc.Error{Kind: cnirpc.TryAgain, Message: err.Error()}
 	case err != nil:
-		return true, err
+		return true, &cnirpc.Error{Kind: cnirpc.TryAgain, Message: err.Error()}
 	}
 	return s.State != stitch.Left, nil
 }

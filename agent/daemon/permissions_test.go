@@ -21,11 +21,11 @@ func TestPermissions(t *testing.T) {
 	w.create(daemonSet(w.ns))
 	older := w.group("older")
 	g := w.group("payments")
-	a := w.agent(func(o *Options) { o.JoinWait = time.Millisecond }).ready()
-	// A pod of a namespace of which the watch has not told.
 	space := w.env.Namespace()
-	a.namespaceGone(metadataOf(space))
 	s := w.pod(space, "web", map[string]string{"egress": w.ns})
+	a := w.agent(func(o *Options) { o.JoinWait = time.Millisecond }).ready()
+	// As if the watch had told neither of the pod nor of its namespace.
+	a.namespaceGone(metadataOf(space))
 	a.podGone(s.Pod)
 	if reply, err := w.add(s); err != nil || !reply.Member {
 		t.Fatalf("ADD: %+v, %v", reply, err)

@@ -42,6 +42,7 @@ func (d *Daemon) uninstall(ctx context.Context) error {
 		return nil
 	}
 	d.log.Info("the agent's DaemonSet is gone, so the CNI plugin is taken out", "daemonSet", d.o.DaemonSet)
+	d.server.Remove()
 	return d.installer.Uninstall()
 }
 

@@ -17,8 +17,9 @@ import (
 // [*cnirpc.Error] is sent as that one; the end of the context as [cnirpc.Unavailable]; any other as
 // [cnirpc.Internal].
 type Handler interface {
-	// Add returns whether the pod is a member, once what it sends can leave no wrong way.
-	Add(context.Context, cnirpc.Request) (member bool, err error)
+	// Add returns whether the pod is a member, once what it sends can leave no wrong way. As soon as it knows that the pod is
+	// one it calls pending, after which the plugin does not start the pod without the answer.
+	Add(ctx context.Context, q cnirpc.Request, pending func()) (member bool, err error)
 	// Del forgets an attachment, and succeeds when there is none.
 	Del(context.Context, cnirpc.Request) error
 	// Check returns whether the pod is a member, and [cnirpc.Missing] when something of it is missing.
@@ -108,20 +109,18 @@ func New(o Options) (*Server, error) {
 	return &Server{opts: o, ln: ln, own: own, log: o.Logger}, nil
 }
 
-// Run serves until ctx ends and the requests under way are answered, and then returns nil. The socket is
-// gone afterwards, unless another agent has taken it over.
+// Run serves until ctx ends and the requests under way are answered, and then returns nil. Nobody listens any more then, and the
+// socket stays, at which plugins wait for the next agent (cnirpc.ReturnTimeout): see [Server.Remove].
 func (s *Server) Run(ctx context.Context) error {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer s.ln.Close()
-	stop := context.AfterFunc(ctx, func() {
-		s.own.remove(s.opts.Socket)
-		_ = s.ln.SetDeadline(time.Now().Add(lastCall))
-	})
+	stop := context.AfterFunc(ctx, func() { _ = s.ln.SetDeadline(time.Now().Add(lastCall)) })
 	defer stop()
 
 	var requests sync.WaitGroup
 	err := s.accept(ctx, work, &requests)
+	_ = s.ln.Close() // who comes now finds the next agent
 	drained := make(chan struct{})
 	go func() { requests.Wait(); close(drained) }()
 	select {
@@ -132,6 +131,10 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	return err
 }
+
+// Remove removes the socket, unless another agent has taken it over: no agent is to follow this one, and no plugin has to
+// wait for it.
+func (s *Server) Remove() { s.own.remove(s.opts.Socket) }
 
 // accept serves connections until ctx ends; their work has the context work.
 func (s *Server) accept(ctx, work context.Context, requests *sync.WaitGroup) error {
@@ -221,7 +224,14 @@ func (s *Server) handle(ctx context.Context, conn *net.UnixConn, q cnirpc.Reques
 	var err error
 	switch q.Verb {
 	case cnirpc.Add:
-		reply.Member, err = s.opts.Handler.Add(ctx, q)
+		reply.Member, err = s.opts.Handler.Add(ctx, q, func() {
+			if !q.Interim {
+				return
+			}
+			if err := cnirpc.WriteReply(conn, cnirpc.Reply{Member: true, Pending: true}); err != nil {
+				cancel() // it has gone
+			}
+		})
 	case cnirpc.Del:
 		err = s.opts.Handler.Del(ctx, q)
 	case cnirpc.Check:

@@ -28,11 +28,16 @@ type fake struct {
 	del    func(context.Context, cnirpc.Request) error
 	gc     func(context.Context, cnirpc.Request) error
 	status func(context.Context) error
+	// member: Add says at once that the pod is one.
+	member bool
 }
 
-func (f fake) Add(ctx context.Context, q cnirpc.Request) (bool, error) {
+func (f fake) Add(ctx context.Context, q cnirpc.Request, pending func()) (bool, error) {
+	if f.member {
+		pending()
+	}
 	if f.add == nil {
-		return false, nil
+		return f.member, nil
 	}
 	return f.add(ctx, q)
 }
@@ -161,7 +166,7 @@ func TestVerbs(t *testing.T) {
 		}
 		want = append(want, q)
 	}
-	ignore := cmpopts.IgnoreFields(cnirpc.Request{}, "TimeoutMillis")
+	ignore := cmpopts.IgnoreFields(cnirpc.Request{}, "TimeoutMillis", "Interim")
 	if diff := gocmp.Diff(want, got, ignore); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -56,8 +57,8 @@ func TestModes(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v, %v", left, err)
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v, want the socket for the next agent", left, err)
 	}
 }
 
@@ -94,7 +95,7 @@ func asNobody(t *testing.T, socket string) error {
 			result <- errno
 			return
 		}
-		_, err := cnirpc.Call(t.Context(), socket, cnirpc.Request{Verb: cnirpc.Add})
+		_, err := cnirpc.Call(t.Context(), socket, cnirpc.Request{Verb: cnirpc.Check})
 		result <- err
 	}()
 	return <-result
@@ -236,10 +237,11 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
-// Agents come and go while pods are started without pause: none of the requests is lost.
+// Agents come and go while pods are started without pause: none of the requests is lost, also where the next comes only when
+// the one before has ended.
 func TestRestarts(t *testing.T) {
 	const restarts, askers = 20, 8
-	socket, stop := start(t, Options{Handler: fake{}})
+	socket, stop := start(t, Options{Handler: fake{member: true}})
 	var done atomic.Bool
 	var wg sync.WaitGroup
 	for range askers {
@@ -252,9 +254,15 @@ func TestRestarts(t *testing.T) {
 			}
 		})
 	}
-	for range restarts {
-		_, next := start(t, Options{Socket: socket, Handler: fake{}})
-		if err := stop(); err != nil {
+	for i := range restarts {
+		gap := i%2 == 0
+		if gap {
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
+		}
+		_, next := start(t, Options{Socket: socket, Handler: fake{member: true}})
+		if err := stop(); err != nil && !gap {
 			t.Error(err)
 		}
 		stop = next
@@ -289,7 +297,7 @@ func TestStop(t *testing.T) {
 			<-asked
 			ended := make(chan error, 1)
 			go func() { ended <- stop() }()
-			for { // the socket goes first
+			for { // first, nobody listens any more
 				if _, err := cnirpc.Call(t.Context(), socket, cnirpc.Request{Verb: cnirpc.Del}); errors.Is(err, cnirpc.ErrAway) {
 					break
 				}
@@ -302,5 +310,34 @@ func TestStop(t *testing.T) {
 				t.Errorf("Run: %v", err)
 			}
 		})
+	}
+}
+
+// TestRemove: only the socket that is still the server's own goes.
+func TestRemove(t *testing.T) {
+	there := func(socket string) bool {
+		_, err := os.Lstat(socket)
+		return err == nil
+	}
+	socket := filepath.Join(t.TempDir(), "agent", "cni.sock")
+	var servers []*Server
+	for range 2 {
+		s, err := New(Options{Socket: socket, Handler: fake{}, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := run(t, s)
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		servers = append(servers, s)
+	}
+	servers[0].Remove()
+	if !there(socket) {
+		t.Error("the one before took the socket of the next")
+	}
+	servers[1].Remove()
+	if there(socket) {
+		t.Error("the socket is left")
 	}
 }

@@ -4,32 +4,71 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"syscall"
 	"time"
 )
 
-// ConnectTimeout is how long [Call] tries to connect. On one machine that takes microseconds, or the agent is away.
-const ConnectTimeout = 100 * time.Millisecond
+const (
+	// ConnectTimeout is how long [Call] tries to connect. On one machine that takes microseconds, or the agent is away.
+	ConnectTimeout = 100 * time.Millisecond
+	// ReturnTimeout is how long an Add waits for an agent that is about to come back: its socket is there and nobody listens,
+	// or it went with the request. Agents leave their socket behind for this, unless they were uninstalled.
+	ReturnTimeout = 3 * time.Second
+)
 
 const (
-	// connectAgain is the time between tries while the queue of the agent's socket is full.
+	// connectAgain is the time between tries while the queue of the agent's socket is full, or nobody listens there.
 	connectAgain = 5 * time.Millisecond
+	// hungUpAgain is the time before a request is made again whose agent has ended.
+	hungUpAgain = 50 * time.Millisecond
 	// margin of the time that remains is kept back from the agent, so that its answer, which may be that
-	// it ran out of time, still finds the plugin.
-	margin    = 10 // of which one part
-	maxMargin = 250 * time.Millisecond
+	// it ran out of time, still finds the plugin, on a node that starts a hundred pods at once, too.
+	margin    = 5 // of which one part
+	maxMargin = time.Second
 )
 
 // ErrAway is returned by [Call] when nobody listens at the socket.
 var ErrAway = errors.New("the tailgate agent is away")
 
 // Call asks the agent at socket, for as long as ctx allows, which the agent is told. The error is the reply's own
-// [*Error], with the reply; else there is no reply: [ErrAway], ctx's error, or what broke the connection.
+// [*Error], with the reply; else there is no reply: [ErrAway], ctx's error, or what broke the connection. To an Add whose pod the
+// agent has called a member, and then said no more, it is one of the kind [TryAgain].
 func Call(ctx context.Context, socket string, q Request) (Reply, error) {
-	conn, err := connect(ctx, socket)
+	q.Interim = q.Verb == Add
+	reply, member, err := call(ctx, socket, q)
+	if q.Verb == Add && hungUp(err) {
+		// The agent ended in the middle. The next takes the request up.
+		patience := time.After(ReturnTimeout)
+		for again := true; again && hungUp(err); {
+			select {
+			case <-time.After(hungUpAgain):
+				var said bool
+				reply, said, err = call(ctx, socket, q)
+				member = member || said
+			case <-patience:
+				again = false
+			case <-ctx.Done():
+				again = false
+			}
+		}
+	}
+	switch {
+	case err == nil && reply.Error != nil:
+		return reply, reply.Error
+	case err != nil && member:
+		return Reply{}, &Error{Kind: TryAgain, Message: fmt.Sprintf(
+			"a group selects the pod, and the agent did not say in time that what it sends can leave no wrong way (%v)", err)}
+	}
+	return reply, err
+}
+
+// call asks once. member: the agent has said that the pod is one, whatever came after that.
+func call(ctx context.Context, socket string, q Request) (reply Reply, member bool, err error) {
+	conn, err := connect(ctx, socket, q.Verb == Add)
 	if err != nil {
-		return Reply{}, fmt.Errorf("ask agent at %s: %w: %w", socket, ErrAway, err)
+		return Reply{}, false, fmt.Errorf("ask agent at %s: %w: %w", socket, ErrAway, err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
@@ -38,35 +77,48 @@ func Call(ctx context.Context, socket string, q Request) (Reply, error) {
 		left := time.Until(deadline)
 		q.TimeoutMillis = max(1, (left - min(left/margin, maxMargin)).Milliseconds())
 	}
-	reply, err := exchange(conn, q)
+	reply, member, err = exchange(conn, q)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return Reply{}, fmt.Errorf("ask agent at %s for %s: %w", socket, q.Verb, err)
+		return Reply{}, member, fmt.Errorf("ask agent at %s for %s: %w", socket, q.Verb, err)
 	}
-	if reply.Error != nil {
-		return reply, reply.Error
-	}
-	return reply, nil
+	return reply, member, nil
 }
 
-func exchange(conn net.Conn, q Request) (Reply, error) {
+// hungUp reports whether the agent ended the connection without an answer, which it does only when it ends itself.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+func exchange(conn net.Conn, q Request) (reply Reply, member bool, err error) {
 	if err := WriteRequest(conn, q); err != nil {
-		return Reply{}, err
+		return Reply{}, false, err
 	}
 	// The writing side stays open: its end would tell the agent that the plugin has gone.
-	return ReadReply(conn)
+	r := bounded(conn, 2*MaxReply)
+	reply, err = readReply(r)
+	if err == nil && reply.Pending {
+		member = reply.Member
+		reply, err = readReply(r)
+	}
+	return reply, member, err
 }
 
-// connect dials socket. The kernel refuses at once while the socket's queue is full; that is no reason to give up.
-func connect(ctx context.Context, socket string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, ConnectTimeout)
+// connect dials socket. The kernel refuses at once while the socket's queue is full; that is no reason to give up. Nor is, for who is
+// patient, that nobody listens: an agent that ends leaves its socket for the next.
+func connect(ctx context.Context, socket string, patient bool) (net.Conn, error) {
+	timeout := ConnectTimeout
+	if patient {
+		timeout = ReturnTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	for {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "unix", socket)
-		if err == nil || !errors.Is(err, syscall.EAGAIN) {
+		if err == nil || !errors.Is(err, syscall.EAGAIN) && !(patient && errors.Is(err, syscall.ECONNREFUSED)) {
 			return conn, err
 		}
 		select {

@@ -64,12 +64,12 @@ func TestCall(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", verb, diff)
 		}
 		q := <-requests
-		// A tenth of two seconds is kept back, and some has passed.
-		if q.TimeoutMillis < 1000 || q.TimeoutMillis > 1800 {
+		// A fifth of two seconds is kept back, and some has passed.
+		if q.TimeoutMillis < 1000 || q.TimeoutMillis > 1600 {
 			t.Errorf("the agent was given %d ms of 2000", q.TimeoutMillis)
 		}
 		q.TimeoutMillis = 0
-		if diff := cmp.Diff(Request{Version: Version, Verb: verb, Network: "n"}, q); diff != "" {
+		if diff := cmp.Diff(Request{Version: Version, Verb: verb, Network: "n", Interim: verb == Add}, q); diff != "" {
 			t.Errorf("%s: request (-want +got):\n%s", verb, diff)
 		}
 	}
@@ -90,10 +90,106 @@ func TestAgentAway(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, socket := range []string{filepath.Join(dir, "absent.sock"), stale, file} {
-		if _, err := Call(t.Context(), socket, Request{Verb: Add}); !errors.Is(err, ErrAway) {
-			t.Errorf("%s: error %v, want %v", filepath.Base(socket), err, ErrAway)
+	for _, verb := range []Verb{Add, Del} {
+		for _, socket := range []string{filepath.Join(dir, "absent.sock"), stale, file} {
+			ctx, cancel := context.WithTimeout(t.Context(), 4*ConnectTimeout)
+			start := time.Now()
+			if _, err := Call(ctx, socket, Request{Verb: verb}); !errors.Is(err, ErrAway) {
+				t.Errorf("%s of %s: error %v, want %v", verb, filepath.Base(socket), err, ErrAway)
+			}
+			// Only an Add waits, and only where somebody was: a file that is no socket refuses, too.
+			if took, waits := time.Since(start), verb == Add && (socket == stale || socket == file); waits != (took > 3*ConnectTimeout) {
+				t.Errorf("%s of %s: took %v", verb, filepath.Base(socket), took)
+			}
+			cancel()
 		}
+	}
+}
+
+// TestAgentReturns: an Add whose agent has just ended, or ends in the middle, finds the next one.
+func TestAgentReturns(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s.sock")
+	listen := func() *net.UnixListener {
+		t.Helper()
+		_ = os.Remove(socket)
+		ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ln.SetUnlinkOnClose(false)
+		t.Cleanup(func() { _ = ln.Close() })
+		return ln
+	}
+	first := listen()
+	type outcome struct {
+		reply Reply
+		err   error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		reply, err := Call(t.Context(), socket, Request{Verb: Add})
+		done <- outcome{reply, err}
+	}()
+	conn, err := first.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if q, err := ReadRequest(conn); err != nil || !q.Interim {
+		t.Errorf("request %+v, %v", q, err)
+	}
+	if err := WriteReply(conn, Reply{Member: true, Pending: true}); err != nil {
+		t.Fatal(err)
+	}
+	_ = first.Close()
+	_ = conn.Close()
+	conn, err = listen().Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := ReadRequest(conn); err != nil {
+		t.Error(err)
+	}
+	if err := WriteReply(conn, Reply{Member: true}); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-done; got.err != nil || !got.reply.Member || got.reply.Pending {
+		t.Errorf("answer %+v", got)
+	}
+}
+
+// TestPending: a pod that was called a member must not run without the answer.
+func TestPending(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		then  func(net.Conn)
+		kind  Kind
+		reply Reply
+	}{
+		{name: "the answer", then: func(c net.Conn) { _ = WriteReply(c, Reply{Member: true}) }, reply: Reply{Version: Version, Member: true}},
+		{name: "nothing", then: func(net.Conn) { <-t.Context().Done() }, kind: TryAgain},
+		{name: "nonsense", then: func(c net.Conn) { _, _ = c.Write([]byte("{\n")) }, kind: TryAgain},
+		{
+			name: "an error", then: func(c net.Conn) { _ = WriteReply(c, Reply{Error: &Error{Kind: Internal}}) }, kind: Internal,
+			reply: Reply{Version: Version, Error: &Error{Kind: Internal}},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			socket := serve(t, func(c net.Conn) {
+				_, _ = ReadRequest(c)
+				_ = WriteReply(c, Reply{Member: true, Pending: true})
+				tt.then(c)
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			reply, err := Call(ctx, socket, Request{Verb: Add})
+			if KindOf(err) != tt.kind || (err == nil) != (tt.kind == "") {
+				t.Errorf("error %v, want one of kind %q", err, tt.kind)
+			}
+			if diff := cmp.Diff(tt.reply, reply); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
 }
 
@@ -120,7 +216,7 @@ func TestQueueFull(t *testing.T) {
 	defer queued.Close()
 
 	start := time.Now()
-	_, err = Call(t.Context(), socket, Request{Verb: Add})
+	_, err = Call(t.Context(), socket, Request{Verb: Del})
 	if took := time.Since(start); !errors.Is(err, ErrAway) || took < ConnectTimeout {
 		t.Errorf("error %v after %v, want %v after %v", err, took, ErrAway, ConnectTimeout)
 	}
@@ -147,7 +243,8 @@ func TestAgentSaysNothing(t *testing.T) {
 		answer func(net.Conn)
 		want   error
 	}{
-		{"closes", func(net.Conn) {}, nil},
+		{"closes", func(net.Conn) {}, nil}, // over and over
+
 		{"half a reply", func(c net.Conn) { _, _ = c.Write([]byte(`{"member":`)) }, nil},
 		{"hangs", func(c net.Conn) { _, _ = c.Read(make([]byte, 1)); <-t.Context().Done() }, context.DeadlineExceeded},
 	} {
@@ -156,7 +253,7 @@ func TestAgentSaysNothing(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
 			reply, err := Call(ctx, socket, Request{Verb: Add})
-			if err == nil || KindOf(err) != "" || errors.Is(err, ErrAway) || tt.want != nil && !errors.Is(err, tt.want) {
+			if err == nil || KindOf(err) != "" || tt.want != nil && !errors.Is(err, tt.want) {
 				t.Errorf("error %v", err)
 			}
 			if diff := cmp.Diff(Reply{}, reply); diff != "" {

@@ -37,6 +37,8 @@ type Request struct {
 	// TimeoutMillis is how long after its arrival an answer is still of use, in milliseconds. It is a length of
 	// time, because a clock may be set. 0: not said.
 	TimeoutMillis int64 `json:"timeoutMillis,omitempty"`
+	// Interim: the sender of an Add takes a first reply that is Pending, before the answer.
+	Interim bool `json:"interim,omitempty"`
 	// Plugin is the plugin's build version.
 	Plugin string `json:"plugin,omitempty"`
 	// Network is the name of the network configuration.
@@ -94,6 +96,9 @@ type Reply struct {
 	Version int `json:"version"`
 	// Member says, to Add and Check, whether a group selects the pod.
 	Member bool `json:"member,omitempty"`
+	// Pending: this is not the answer yet, which follows. An agent says so to an Add as soon as it knows that the pod is a
+	// member: from then on a pod whose answer is lost must not run.
+	Pending bool `json:"pending,omitempty"`
 	// Error is nil when all is well.
 	Error *Error `json:"error,omitempty"`
 }

@@ -31,7 +31,7 @@ func WriteRequest(w io.Writer, q Request) error {
 // io.ErrUnexpectedEOF when in it, [ErrTooLarge], [ErrMalformed] or r's.
 func ReadRequest(r io.Reader) (Request, error) {
 	var q Request
-	err := read(r, &q, MaxRequest, "request")
+	err := read(bounded(r, MaxRequest), &q, MaxRequest, "request")
 	return q, err
 }
 
@@ -43,9 +43,19 @@ func WriteReply(w io.Writer, a Reply) error {
 
 // ReadReply reads one reply, as [ReadRequest] does a request.
 func ReadReply(r io.Reader) (Reply, error) {
+	return readReply(bounded(r, MaxReply))
+}
+
+// readReply reads the next reply of several.
+func readReply(r *bufio.Reader) (Reply, error) {
 	var a Reply
 	err := read(r, &a, MaxReply, "reply")
 	return a, err
+}
+
+// bounded reads no more from r than a message may have, and what it takes to see that one has more.
+func bounded(r io.Reader, limit int) *bufio.Reader {
+	return bufio.NewReader(io.LimitReader(r, int64(limit)+1))
 }
 
 func write(w io.Writer, message any, limit int, what string) error {
@@ -63,8 +73,8 @@ func write(w io.Writer, message any, limit int, what string) error {
 	return nil
 }
 
-func read(r io.Reader, message any, limit int, what string) error {
-	line, err := bufio.NewReader(io.LimitReader(r, int64(limit)+1)).ReadBytes('\n')
+func read(r *bufio.Reader, message any, limit int, what string) error {
+	line, err := r.ReadBytes('\n')
 	switch {
 	case len(line) > limit:
 		return fmt.Errorf("read %s of more than %d bytes: %w", what, limit, ErrTooLarge)
