@@ -7,170 +7,113 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
-	"regexp"
-	"slices"
+	"strings"
 	"time"
 
-	"tailscale.com/ipn"
-
-	"github.com/rajsinghtech/tailgate/internal/snapshot"
+	"github.com/rajsinghtech/tailgate/internal/netns"
+	"github.com/rajsinghtech/tailgate/test/demo/report"
+	"github.com/rajsinghtech/tailgate/test/lab"
 	"github.com/rajsinghtech/tailgate/test/rig"
-	"github.com/rajsinghtech/tailgate/test/tailnet/world"
+	"github.com/rajsinghtech/tailgate/test/stage"
 )
 
 // Limits of what a check may take.
 const (
 	quick = 10 * time.Second
-	slow  = 30 * time.Second
+	slow  = time.Minute
 )
 
-// demo is the scene: one gateway, a plain member, one that uses the exit node, and a neighbour.
+// The groups of deploy/examples, and the nodes.
+const (
+	payments = "payments"
+	peers    = "peers"
+	n1, n2   = "n1", "n2"
+)
+
+// lab is the cluster's name.
+const labName = "demo"
+
+// demo is the scene.
 type demo struct {
-	*report
-	s   settings
-	rig *rig.Rig
-	gw  *rig.Gateway
-	// member is steered to the tailnet, exitMember to the exit node, too.
-	member, exitMember *rig.Member
-	neighbour          *world.Host
-	ready              time.Duration
+	*report.Report
+	*stage.Stage
+	s settings
+	// member is a pod of payments, and other one of peers, both on n1. outsider is in the namespace of member, and in no group.
+	member, other, outsider *pod
+	// first are the names of the members from before the scaling.
+	first map[string]bool
+
+	open []*netns.Handle
 }
 
-// group is a set of checks under one heading. Each begins with the scene as setUp left it.
+// group is a set of checks under one heading. Each goes on from where the one before it ended.
 type group struct {
-	name, title, says string
-	run               func(*demo, context.Context) error
+	title, says string
+	run         func(*demo, context.Context) error
 }
 
 func groups() []group {
 	return []group{
-		{"reach", "Reach", "a member reaches all that the tailnet offers, by both families, and the cluster as before.", (*demo).reach},
-		{"live", "Live configuration", "the file's changes take effect on running traffic, without a lost packet.", (*demo).live},
-		{"refused", "Refused", "what nobody may do is shown by packets that do not arrive.", (*demo).refused},
-		{"closed", "Fail closed", "with the TUN or the gateway gone, nothing leaves by another way.", (*demo).closed},
-		{"crash", "Crash", "connections outlive the gateway's process, and the control plane's silence.", (*demo).crash},
-		{"bad", "Bad input", "a mistake is told in a sentence, and the last good configuration stays in force.", (*demo).bad},
-		{"sizes", "Sizes", "large transfers at the tunnel's small MTU do not hang.", (*demo).sizes},
+		{"Groups", "two EgressGroups, and pods that they select.", (*demo).begin},
+		{"Reach", "a member reaches all that the tailnet offers, as its group's device. No pod was changed.", (*demo).reach},
+		{"Cluster", "what was reached before is reached as before.", (*demo).cluster},
+		{"Scale", "more members are no more devices.", (*demo).scale},
+		{"Live", "groups and pods change while they run, and no packet is lost.", (*demo).live},
+		{"Failures", "connections outlive the gateway's process, and nobody notices that agents are replaced.", (*demo).failures},
+		{"End", "what is not wanted any longer goes, in the cluster and in the tailnet.", (*demo).end},
 	}
 }
 
-func groupNames() []string {
-	var names []string
-	for _, g := range groups() {
-		names = append(names, g.name)
-	}
-	return names
-}
-
-func selected(only *regexp.Regexp) []group {
-	return slices.DeleteFunc(groups(), func(g group) bool { return !only.MatchString(g.name) })
-}
-
-// setUp makes the scene.
-func setUp(ctx context.Context, s settings, out io.Writer) (d *demo, err error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute) // building takes long on a new machine
-	defer cancel()
-	d = &demo{s: s}
-	if d.rig, err = rig.New(ctx, rig.Options{Prefix: "tgdemo", Binary: s.gateway, Verbose: s.verbose}); err != nil {
+// setUp makes the cluster and the tailnet, and installs tailgate.
+func setUp(ctx context.Context, s settings, out io.Writer) (*demo, error) {
+	fmt.Fprintln(out, "\nSet up:")
+	st, err := stage.Up(ctx, stage.Options{
+		Name: labName, Family: lab.Dual, Out: out, Brief: !s.verbose,
+		Tags: []string{"tag:egress-" + payments, "tag:egress-" + peers},
+		// The demo shows that a gateway goes with its last member, and does not want to wait for that.
+		Values: []string{"agent.gatewayLinger=2s"},
+	})
+	if err != nil {
 		return nil, err
 	}
-	if err := d.populate(ctx, out); err != nil {
-		return nil, errors.Join(err, d.rig.Close())
-	}
-	return d, nil
+	return &demo{Report: report.New(out), Stage: st, s: s}, nil
 }
 
-func (d *demo) populate(ctx context.Context, out io.Writer) (err error) {
-	o := rig.GatewayOptions{}
-	if d.s.verbose {
-		o.Copy = out
-	}
-	if d.gw, err = d.rig.AddGateway(ctx, o); err != nil {
-		return err
-	}
-	if d.member, err = d.rig.AddMember("member"); err != nil {
-		return err
-	}
-	if d.exitMember, err = d.rig.AddMember("exit-member"); err != nil {
-		return err
-	}
-	if d.neighbour, err = d.rig.AddHost("neighbour"); err != nil {
-		return err
-	}
-	if err := d.join(); err != nil {
-		return err
-	}
-	if _, err := d.gw.WriteConfig(useExit(string(rig.ExitA))); err != nil {
-		return err
-	}
-	start := time.Now()
-	if err := d.gw.Start(ctx); err != nil {
-		return err
-	}
-	if _, err := d.gw.WaitReady(ctx); err != nil {
-		return err
-	}
-	d.ready = time.Since(start)
-	return d.gw.DualStackNames()
+// close ends all of it.
+func (d *demo) close(ctx context.Context) error {
+	d.leavePods()
+	return d.Down(ctx)
 }
 
-func (d *demo) join() error {
-	if err := d.member.Join(d.gw, d.rig.Spec("member", false)); err != nil {
-		return err
-	}
-	return d.exitMember.Join(d.gw, d.rig.Spec("exit-member", true))
+// check runs one check and prints it; f returns what is worth saying.
+func (d *demo) check(ctx context.Context, what string, limit time.Duration, f func(context.Context) (note string, err error)) bool {
+	return d.Check(ctx, report.Line{What: what}, limit, f)
 }
 
-// useExit is a configuration with an exit node.
-func useExit(selector string) func(*ipn.ConfigVAlpha) {
-	return func(c *ipn.ConfigVAlpha) { c.ExitNode = &selector }
+// see is check for what has nothing more to say.
+func (d *demo) see(ctx context.Context, what string, f func(context.Context) error) bool {
+	return d.check(ctx, what, quick, func(ctx context.Context) (string, error) { return "", f(ctx) })
 }
 
 func (d *demo) runGroup(ctx context.Context, g group) {
-	d.heading(g)
-	if err := d.reset(ctx); err != nil {
-		d.print(line{from: "demo", to: "gateway", proto: "-", what: "the scene as it was"}, 0, "", err)
-		return
-	}
+	d.Heading(g.title, g.says)
 	if err := g.run(d, ctx); err != nil && ctx.Err() == nil {
-		d.print(line{from: "demo", proto: "-", what: "the group could not go on"}, 0, "", err)
+		d.Print(report.Line{What: "the group could not go on"}, 0, "", err)
 	}
 }
 
-// reset brings the scene back to how setUp left it, whatever a group did.
-func (d *demo) reset(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, slow)
-	defer cancel()
-	d.rig.Tailnet.Thaw()
-	hash, err := d.gw.WriteConfig(useExit(string(rig.ExitA)))
-	if err != nil {
-		return err
-	}
-	if !d.gw.Running() {
-		// Whatever ended it has been counted; Kill only forgets the process.
-		if err := errors.Join(d.gw.Kill(), d.gw.Start(ctx)); err != nil {
-			return err
+// explain shows what tailgate's pods say.
+func (d *demo) explain(ctx context.Context, out io.Writer) {
+	for _, args := range [][]string{
+		{"get", "eg,egw,pods", "-A", "-o", "wide"},
+		{"logs", "-n", stage.Namespace, "-l", "app.kubernetes.io/part-of=tailgate", "--prefix", "--tail=15"},
+	} {
+		text, err := d.Kubectl(ctx, args...)
+		fmt.Fprintf(out, "\nkubectl %s\n%s", strings.Join(args, " "), text)
+		if err != nil {
+			fmt.Fprintln(out, err)
 		}
 	}
-	if err := d.join(); err != nil {
-		return err
-	}
-	if _, err := d.gw.WaitSnapshot(ctx, func(s snapshot.Snapshot) bool {
-		for _, p := range []netip.Prefix{rig.SubnetV4, rig.SubnetV6, rig.AppV4} {
-			if !slices.Contains(s.Routes, p) {
-				return false
-			}
-		}
-		return s.Ready && s.Config.Hash == hash && s.Config.Error == "" && s.ExitNode.ID == d.rig.Nodes[rig.ExitA].ID
-	}); err != nil {
-		return err
-	}
-	// The first packets to each peer may still wait for WireGuard's handshake.
-	return errors.Join(
-		rig.Ping(ctx, d.member.Host, d.rig.Nodes[rig.Plain].Tail4),
-		rig.Ping(ctx, d.exitMember.Host, d.rig.Internet.V4),
-	)
 }
 
 // families runs f for IPv4 and for IPv6.
@@ -178,13 +121,6 @@ func families(f func(family int)) {
 	for _, family := range []int{4, 6} {
 		f(family)
 	}
-}
-
-func underlay(h *world.Host, family int) netip.Addr {
-	if family == 4 {
-		return h.V4
-	}
-	return h.V6
 }
 
 // try runs f again, each time within a second, until it succeeds or ctx ends.
@@ -196,14 +132,22 @@ func try(ctx context.Context, f func(context.Context) error) error {
 	})
 }
 
-// seenFrom checks that the internet host takes h for the host called who.
-func (d *demo) seenFrom(ctx context.Context, h *world.Host, family int, who *world.Host) error {
-	a, err := rig.Get(ctx, h, underlay(d.rig.Internet, family))
-	if err != nil {
-		return err
+// until asks, some times a second, whether something has come about; missing says what has not.
+func until(ctx context.Context, look func(context.Context) (missing string, err error)) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		missing, err := look(ctx)
+		if err == nil && missing == "" {
+			return nil
+		}
+		if err == nil {
+			err = errors.New(missing)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		}
 	}
-	if want := underlay(who, family); a.From != want {
-		return fmt.Errorf("the internet host saw %v, not %s's %v", a.From, who.Name, want)
-	}
-	return nil
 }

@@ -4,153 +4,153 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
+	"time"
 
+	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
 	"github.com/rajsinghtech/tailgate/test/rig"
+	"github.com/rajsinghtech/tailgate/test/tailnet"
 	"github.com/rajsinghtech/tailgate/test/tailnet/world"
 )
 
-// Service addresses of every tailnet (tailscale.com/net/tsaddr).
-var (
-	serviceV4 = netip.MustParseAddr("100.100.100.100")
-	serviceV6 = netip.MustParseAddr("fd7a:115c:a1e0::53")
-)
+// resolver is the tailnet's (tailscale.com/net/tsaddr).
+var resolver = netip.MustParseAddr("100.100.100.100")
 
 func (d *demo) reach(ctx context.Context) error {
-	n := d.rig.Nodes
-	families(func(f int) { d.allProtocols(ctx, d.member.Host, "peer", f, n[rig.Plain].Tail(f), "a peer") })
-	families(func(f int) { d.masqueraded(ctx, f) })
+	n, m := d.Rig.Nodes, d.member
+	for _, t := range []struct {
+		what string
+		addr netip.Addr
+	}{
+		{"a peer by its CGNAT address", n[rig.Plain].Tail4},
+		{"a peer by its ULA", n[rig.Plain].Tail6},
+		{"a host behind a subnet router, by the group's route 10.0.0.0/8", d.Rig.Backend.V4},
+		{"a host behind a 4via6 router", rig.Via.Addr(d.Rig.ViaBackend.V4)},
+		{"a host behind an app connector", d.Rig.SaaS.V4},
+		{"the internet", d.Rig.Internet.V4},
+		{"the internet", d.Rig.Internet.V6},
+	} {
+		d.check(ctx, t.what, quick, func(ctx context.Context) (string, error) {
+			return t.addr.String() + " by TCP, UDP and ICMP", allProtocols(ctx, m.Host, t.addr)
+		})
+	}
 	families(func(f int) {
-		d.allProtocols(ctx, d.member.Host, "backend", f, underlay(d.rig.Backend, f), "behind the subnet router")
+		d.check(ctx, "the internet sees the exit node", quick, func(ctx context.Context) (string, error) {
+			return "exit-fra1, " + addr(n[rig.ExitA].Host, f).String(), d.seenFrom(ctx, m.Host, f, n[rig.ExitA].Host)
+		})
 	})
-	d.allProtocols(ctx, d.member.Host, "via-backend", 6, rig.Via.Addr(d.rig.ViaBackend.V4), "4via6, site 7")
-	d.allProtocols(ctx, d.member.Host, "saas", 4, d.rig.SaaS.V4, "behind the app connector")
-	families(func(f int) {
-		d.allProtocols(ctx, d.exitMember.Host, "internet", f, underlay(d.rig.Internet, f), "through the exit node")
+	name := n[rig.Plain].Name + "." + d.Rig.Tailnet.Domain()
+	d.check(ctx, "a MagicDNS name, asked of 100.100.100.100", quick, func(ctx context.Context) (string, error) {
+		return name, lookup(ctx, m.Host, resolver, name, n[rig.Plain].Tail4)
 	})
-	families(func(f int) {
-		d.check(ctx, line{"exit-member", "internet", "HTTP", f, "the internet sees exit-a's address"}, quick,
-			func(ctx context.Context) (string, error) {
-				return "", d.seenFrom(ctx, d.exitMember.Host, f, n[rig.ExitA].Host)
-			})
-	})
-	families(func(f int) {
-		d.check(ctx, line{"member", "internet", "HTTP", f, "no exit member: the internet sees its own address"}, quick,
-			func(ctx context.Context) (string, error) { return "", d.seenFrom(ctx, d.member.Host, f, d.member.Host) })
-	})
-	d.names(ctx)
-	d.cli(ctx)
+	d.identities(ctx)
+	d.grants(ctx)
+	d.outside(ctx)
 	return nil
 }
 
 // allProtocols checks TCP, UDP and ICMP to an echo service.
-func (d *demo) allProtocols(ctx context.Context, h *world.Host, name string, family int, to netip.Addr, what string) {
-	for _, p := range []struct {
-		proto string
-		try   func(context.Context) error
-	}{
-		{"TCP", func(ctx context.Context) error { return rig.Echo(ctx, h, "tcp", to) }},
-		{"UDP", func(ctx context.Context) error { return rig.Echo(ctx, h, "udp", to) }},
-		{"ICMP", func(ctx context.Context) error { return rig.Ping(ctx, h, to) }},
-	} {
-		d.check(ctx, line{h.Name, name, p.proto, family, what}, quick, func(ctx context.Context) (string, error) {
-			return "", p.try(ctx)
-		})
-	}
+func allProtocols(ctx context.Context, h *world.Host, to netip.Addr) error {
+	return errors.Join(rig.Echo(ctx, h, "tcp", to), rig.Echo(ctx, h, "udp", to), rig.Ping(ctx, h, to))
 }
 
-func (d *demo) masqueraded(ctx context.Context, family int) {
-	d.check(ctx, line{"member", "peer", "HTTP", family, "the peer sees the gateway's tailnet address"}, quick,
-		func(ctx context.Context) (string, error) {
-			a, err := rig.Get(ctx, d.member.Host, d.rig.Nodes[rig.Plain].Tail(family))
-			if err != nil {
+// seenFrom checks that the internet host takes h for the host called who.
+func (d *demo) seenFrom(ctx context.Context, h *world.Host, family int, who *world.Host) error {
+	a, err := rig.Get(ctx, h, addr(d.Rig.Internet, family))
+	if err != nil {
+		return err
+	}
+	if want := addr(who, family); a.From != want {
+		return fmt.Errorf("the internet saw %v, not %s's %v", a.From, who.Name, want)
+	}
+	return nil
+}
+
+// lookup asks for a name, again like a stub resolver does: the first answer may wait for a handshake.
+func lookup(ctx context.Context, h *world.Host, server netip.Addr, name string, want ...netip.Addr) error {
+	var got []netip.Addr
+	err := try(ctx, func(ctx context.Context) (err error) {
+		got, err = rig.Lookup(ctx, h, "udp", server, name, 4)
+		return err
+	})
+	if err == nil && len(want) > 0 && !slices.Equal(got, want) {
+		err = fmt.Errorf("%s is %v, not %v", name, got, want)
+	}
+	return err
+}
+
+// identities: the peer takes members of two groups, on one node, for two devices.
+func (d *demo) identities(ctx context.Context) {
+	for _, t := range []struct {
+		group string
+		from  *pod
+	}{{payments, d.member}, {peers, d.other}} {
+		d.check(ctx, "the peer sees a member of "+t.group+" as the group's device on its node", quick, func(ctx context.Context) (string, error) {
+			device, ok := d.Rig.Tailnet.Node(t.group + "-n1")
+			if !ok {
+				return "", fmt.Errorf("there is no device of %s on n1", t.group)
+			}
+			for i, f := range []int{4, 6} {
+				a, err := rig.Get(ctx, t.from.Host, d.Rig.Nodes[rig.Plain].Tail(f))
+				if err != nil {
+					return "", err
+				}
+				if a.From != device.Addresses[i] {
+					return "", fmt.Errorf("the peer saw %v, and %s has %v", a.From, device.Name, device.Addresses)
+				}
+			}
+			return fmt.Sprintf("%s, %v, %s", device.Name, device.Addresses[0], device.Tags[0]), nil
+		})
+	}
+	d.check(ctx, "a member of peers, which has no exit node, reaches the internet as itself", quick, func(ctx context.Context) (string, error) {
+		return d.other.V4.String(), d.seenFrom(ctx, d.other.Host, 4, d.other.Host)
+	})
+}
+
+// grants: what the tailnet's policy allows one group it need not allow another.
+func (d *demo) grants(ctx context.Context) {
+	peer := d.Rig.Nodes[rig.Plain].Tail4
+	everything := tailnet.Grant{Src: []string{"*"}, Dst: []string{"*"}, IP: []string{"*"}}
+	d.check(ctx, "a grant for tag:egress-payments alone", quick, func(ctx context.Context) (string, error) {
+		one := tailnet.Grant{Src: []string{v1alpha1.DefaultTag(payments)}, Dst: []string{"*"}, IP: []string{"*"}}
+		if err := d.Rig.Tailnet.SetGrants([]tailnet.Grant{one}); err != nil {
+			return "", err
+		}
+		if err := try(ctx, func(ctx context.Context) error { return notReached(ctx, d.other.Host, peer) }); err != nil {
+			return "", err
+		}
+		return "the peer answers payments, and not peers", rig.Echo(ctx, d.member.Host, "tcp", peer)
+	})
+	d.see(ctx, "a grant for everybody again", func(ctx context.Context) error {
+		if err := d.Rig.Tailnet.SetGrants([]tailnet.Grant{everything}); err != nil {
+			return err
+		}
+		return try(ctx, func(ctx context.Context) error { return rig.Echo(ctx, d.other.Host, "tcp", peer) })
+	})
+}
+
+// notReached is an attempt that must fail; half a second is ten times what one takes that succeeds.
+func notReached(ctx context.Context, h *world.Host, to netip.Addr) error {
+	tctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer cancel()
+	if err := rig.Echo(tctx, h, "tcp", to); err == nil {
+		return fmt.Errorf("%s reached %v, which it must not", h.Name, to)
+	}
+	return ctx.Err()
+}
+
+// outside: the pod without the label has none of it.
+func (d *demo) outside(ctx context.Context) {
+	d.check(ctx, "a pod without the label reaches no peer, and no host behind one", quick, func(ctx context.Context) (string, error) {
+		n := d.Rig.Nodes[rig.Plain]
+		for _, to := range []netip.Addr{n.Tail4, n.Tail6, d.Rig.Backend.V4} {
+			if err := notReached(ctx, d.outsider.Host, to); err != nil {
 				return "", err
 			}
-			s, err := d.gw.Snapshot(ctx)
-			if err == nil && !slices.Contains(s.Addrs, a.From) {
-				err = fmt.Errorf("the peer saw %v, and the gateway's addresses are %v", a.From, s.Addrs)
-			}
-			return "", err
-		})
-}
-
-// names checks every kind of name over UDP and TCP at both service addresses.
-func (d *demo) names(ctx context.Context) {
-	peer := d.rig.Nodes[rig.Plain]
-	for _, server := range []netip.Addr{serviceV4, serviceV6} {
-		for _, network := range []string{"udp", "tcp"} {
-			families(func(f int) {
-				d.lookup(ctx, d.member.Host, network, server, peer.Name+"."+d.rig.Tailnet.Domain(), f, peer.Tail(f), "MagicDNS")
-			})
 		}
-	}
-	d.otherNames(ctx, "exit node in use", d.member.Host, d.exitMember.Host)
-	if d.check(ctx, line{"demo", "gateway", "file", 0, "no exit node from here on"}, quick, func(ctx context.Context) (string, error) {
-		_, took, err := d.gw.Apply(ctx, func() (string, error) { return d.gw.WriteConfig(nil) })
-		return "applied in " + short(took), err
-	}) {
-		d.otherNames(ctx, "no exit node", d.member.Host)
-	}
-}
-
-// otherNames checks what the tailnet sends to a nameserver of its own, and what it says nothing of.
-func (d *demo) otherNames(ctx context.Context, when string, from ...*world.Host) {
-	what := map[string]string{
-		rig.CorpName:    "split DNS to a nameserver on the tailnet",
-		rig.ClusterName: "a cluster name",
-		rig.OutsideName: "an outside name",
-	}
-	for _, h := range from {
-		for _, name := range []string{rig.CorpName, rig.ClusterName, rig.OutsideName} {
-			for _, network := range []string{"udp", "tcp"} {
-				d.lookup(ctx, h, network, serviceV4, name, 4, rig.Known(name, 4), what[name]+", "+when)
-			}
-			d.lookup(ctx, h, "udp", serviceV6, name, 6, rig.Known(name, 6), what[name]+", "+when)
-		}
-	}
-}
-
-func (d *demo) lookup(ctx context.Context, h *world.Host, network string, server netip.Addr, name string, family int, want netip.Addr, what string) {
-	record := map[int]string{4: "A", 6: "AAAA"}[family]
-	at := 4
-	if server.Is6() {
-		at = 6
-	}
-	d.check(ctx, line{h.Name, "resolver", "DNS/" + network, at, what + ", " + record}, quick,
-		func(ctx context.Context) (string, error) {
-			// A resolver's first answer may wait for a handshake: ask again as a stub resolver does.
-			var got []netip.Addr
-			err := try(ctx, func(ctx context.Context) (err error) {
-				got, err = rig.Lookup(ctx, h, network, server, name, family)
-				return err
-			})
-			if err == nil && !slices.Equal(got, []netip.Addr{want}) {
-				err = fmt.Errorf("%s is %v, not %v", name, got, want)
-			}
-			return "", err
-		})
-}
-
-// cli asks the official command-line client, if somebody built one (test/tools/tailscale).
-func (d *demo) cli(ctx context.Context) {
-	path, err := filepath.Glob(".cache/bin/tailscale")
-	if err != nil || len(path) == 0 {
-		return
-	}
-	d.check(ctx, line{"tailscale CLI", "gateway", "LocalAPI", 0, "the official client's status lists the peer"}, quick,
-		func(ctx context.Context) (string, error) {
-			out, err := exec.CommandContext(ctx, path[0], "--socket="+d.gw.Socket("tailscaled.sock"), "status").CombinedOutput()
-			if err == nil && !strings.Contains(string(out), d.rig.Nodes[rig.Plain].Tail4.String()) {
-				err = fmt.Errorf("no line for the peer")
-			}
-			if err != nil {
-				err = fmt.Errorf("%w:\n%s", err, out)
-			}
-			return "", err
-		})
+		return "and the internet sees its own address", d.seenFrom(ctx, d.outsider.Host, 4, d.outsider.Host)
+	})
 }

@@ -108,6 +108,18 @@ func DeleteRoute(h *world.Host, dst netip.Prefix, link string) error {
 	return nil
 }
 
+// HasRoute reports whether h has exactly that route by a link, in the members' table.
+func HasRoute(h *world.Host, dst netip.Prefix, link string) bool {
+	found := false
+	err := withLink(h, link, func(l netlink.Link) error {
+		want := &netlink.Route{Table: ident.TableMember, LinkIndex: l.Attrs().Index, Dst: ipnet(dst)}
+		routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, want, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST)
+		found = len(routes) > 0
+		return err
+	})
+	return err == nil && found
+}
+
 // SetDown sets a link of h down, DeleteLink deletes it: what tampers with a gateway.
 func SetDown(h *world.Host, link string) error { return withLink(h, link, netlink.LinkSetDown) }
 

@@ -52,6 +52,8 @@ type Options struct {
 	Values []string
 	// Out receives progress; nil: nobody.
 	Out io.Writer
+	// Brief leaves out of it what the lab says of its own start.
+	Brief bool
 }
 
 // Stage is a cluster with tailgate on it and a tailnet beside it.
@@ -116,9 +118,11 @@ func Up(ctx context.Context, o Options) (_ *Stage, err error) {
 }
 
 func (s *Stage) startLab(ctx context.Context, images []string) (err error) {
-	s.Lab, err = lab.Up(ctx, lab.Options{
-		Name: s.o.Name, Family: s.o.Family, CNI: s.o.CNI, Nodes: s.o.Nodes, Out: s.o.Out,
-	})
+	out := s.o.Out
+	if s.o.Brief {
+		out = nil
+	}
+	s.Lab, err = lab.Up(ctx, lab.Options{Name: s.o.Name, Family: s.o.Family, CNI: s.o.CNI, Nodes: s.o.Nodes, Out: out})
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func (d *demo) restartUnder(ctx context.Context, what string, goal, limit time.D
 	defer cancel()
 	l, err := d.startLoad(ctx)
 	if err != nil {
-		l.stop()
+		l.Stop()
 		return err
 	}
 	err = rig.Pause(ctx, time.Second)
@@ -68,17 +68,12 @@ func (d *demo) restartUnder(ctx context.Context, what string, goal, limit time.D
 		if err != nil {
 			return "", err
 		}
-		for _, p := range l.pings {
-			if err := p.WaitAnswer(ctx); err != nil {
-				return "", err
-			}
-		}
-		return "", l.stream.WaitMoved(ctx)
+		return "", l.WaitAll(ctx)
 	})
 	_, err = d.gw.WaitReady(ctx)
 	ready := time.Since(start)
 	err = errors.Join(err, rig.Pause(ctx, time.Second)) // what comes late shows
-	pings, stream := l.stop()
+	pings, stream := l.Stop()
 	verdict := func(gap, limit time.Duration) (string, error) {
 		note := fmt.Sprintf("gap %v, goal %v", short(gap), goal)
 		if gap > limit {
@@ -110,7 +105,7 @@ func (d *demo) untouched(ctx context.Context) error {
 	}
 	l, err := d.startLoad(ctx)
 	err = errors.Join(err, rig.Pause(ctx, span))
-	pings, stream := l.stop()
+	pings, stream := l.Stop()
 	what := fmt.Sprintf("control plane frozen for %v", span)
 	families(func(f int) {
 		d.check(ctx, line{"member", "peer", "ICMP", f, what}, quick, func(context.Context) (string, error) {

@@ -42,7 +42,7 @@ func (d *demo) sizes(ctx context.Context) error {
 
 // churn joins and takes out members by the thousand while another member's traffic runs.
 func (d *demo) churn(ctx context.Context) {
-	p, err := rig.StartPing(ctx, d.member.Host, d.rig.Nodes[rig.Plain].Tail4, pingEvery)
+	p, err := rig.StartPing(ctx, d.member.Host, d.rig.Nodes[rig.Plain].Tail4, 10*time.Millisecond)
 	what := fmt.Sprintf("%d members join and leave by the agent's code", d.s.members)
 	limit := slow + time.Duration(d.s.members)*50*time.Millisecond
 	d.check(ctx, line{"new members", "gateway", "netlink", 0, what}, limit, func(ctx context.Context) (string, error) {
