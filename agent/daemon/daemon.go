@@ -188,7 +188,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		if d.awaitAll(ctx, w) {
-			d.begin(ctx)
+			d.begin()
 			d.reports.run(ctx)
 		}
 		return nil
@@ -241,7 +241,7 @@ func (d *Daemon) awaitAll(ctx context.Context, w *watches) bool {
 }
 
 // begin tells the engine all that was heard. From here on it hears of each change.
-func (d *Daemon) begin(ctx context.Context) {
+func (d *Daemon) begin() {
 	// Outside of the lock: it is the runtime's cache that is asked.
 	where := map[types.UID]attachments.Attachment{}
 	for _, a := range d.store.List() {

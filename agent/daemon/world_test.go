@@ -469,9 +469,9 @@ func (w *world) changed(what string, h *netns.Handle, cond func(state string) bo
 }
 
 // inside returns what tailgate may have made in a pod's namespace; "": nothing.
-func inside(t testing.TB, h *netns.Handle) string {
-	t.Helper()
-	return run(t, h, `ip -o link show ts0 2>/dev/null | cut -d: -f1,2 || true
+func inside(tb testing.TB, h *netns.Handle) string {
+	tb.Helper()
+	return run(tb, h, `ip -o link show ts0 2>/dev/null | cut -d: -f1,2 || true
 ip route show table 7717 2>/dev/null || true
 ip -6 route show table 7717 2>/dev/null || true
 ip rule | grep ^77 || true
