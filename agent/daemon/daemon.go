@@ -188,7 +188,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	})
 	g.Go(func() error {
 		if d.awaitAll(ctx, w) {
-			d.begin()
+			d.begin() //nolint:contextcheck // who listens to gateways does so for as long as the daemon is there
 			d.reports.run(ctx)
 		}
 		return nil

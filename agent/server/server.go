@@ -118,8 +118,22 @@ func (s *Server) Run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.ln.SetDeadline(time.Now().Add(lastCall)) })
 	defer stop()
 
+	beat := time.NewTicker(cnirpc.Beat)
+	defer beat.Stop()
+	go func() {
+		for {
+			select {
+			case <-beat.C:
+				s.own.touch(s.opts.Socket)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+
 	var requests sync.WaitGroup
 	err := s.accept(ctx, work, &requests)
+	s.own.touch(s.opts.Socket)
 	_ = s.ln.Close() // who comes now finds the next agent
 	drained := make(chan struct{})
 	go func() { requests.Wait(); close(drained) }()

@@ -54,8 +54,15 @@ func TestModes(t *testing.T) {
 	if got := mode(t, dir) + " " + mode(t, socket); got != "drwx------ Srw-------" {
 		t.Errorf("modes %s", got)
 	}
+	long := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(socket, long, long); err != nil {
+		t.Fatal(err)
+	}
 	if err := stop(); err != nil {
 		t.Fatal(err)
+	}
+	if info, err := os.Lstat(socket); err != nil || time.Since(info.ModTime()) > cnirpc.Recent {
+		t.Errorf("an agent that has just ended left a socket of %v (%v)", info.ModTime(), err)
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("left behind: %v, %v, want the socket for the next agent", left, err)

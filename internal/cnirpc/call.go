@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
@@ -16,6 +18,10 @@ const (
 	// ReturnTimeout is how long an Add waits for an agent that is about to come back: its socket is there and nobody listens,
 	// or it went with the request. Agents leave their socket behind for this, unless they were uninstalled.
 	ReturnTimeout = 3 * time.Second
+	// Recent is how long ago the socket was last touched at the most for its agent to be about to come back; that of
+	// one that is away for longer holds up nobody. An agent touches its socket every [Beat].
+	Recent = 3 * Beat
+	Beat   = 5 * time.Second
 )
 
 const (
@@ -106,6 +112,12 @@ func exchange(conn net.Conn, q Request) (reply Reply, member bool, err error) {
 	return reply, member, err
 }
 
+// recent reports whether an agent listened at the socket a moment ago.
+func recent(socket string) bool {
+	info, err := os.Lstat(socket)
+	return err == nil && info.Mode().Type() == fs.ModeSocket && time.Since(info.ModTime()) < Recent
+}
+
 // connect dials socket. The kernel refuses at once while the socket's queue is full; that is no reason to give up. Nor is, for who is
 // patient, that nobody listens: an agent that ends leaves its socket for the next.
 func connect(ctx context.Context, socket string, patient bool) (net.Conn, error) {
@@ -118,7 +130,7 @@ func connect(ctx context.Context, socket string, patient bool) (net.Conn, error)
 	for {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "unix", socket)
-		if err == nil || !errors.Is(err, syscall.EAGAIN) && !(patient && errors.Is(err, syscall.ECONNREFUSED)) {
+		if err == nil || !errors.Is(err, syscall.EAGAIN) && !(patient && errors.Is(err, syscall.ECONNREFUSED) && recent(socket)) {
 			return conn, err
 		}
 		select {

@@ -86,19 +86,34 @@ func TestAgentAway(t *testing.T) {
 	if err := ln.Close(); err != nil {
 		t.Fatal(err)
 	}
+	old := filepath.Join(dir, "old.sock")
+	if err := os.Rename(stale, old); err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-Recent)
+	if err := os.Chtimes(old, long, long); err != nil {
+		t.Fatal(err)
+	}
+	if ln, err = net.ListenUnix("unix", &net.UnixAddr{Name: stale}); err != nil {
+		t.Fatal(err)
+	}
+	ln.SetUnlinkOnClose(false)
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, verb := range []Verb{Add, Del} {
-		for _, socket := range []string{filepath.Join(dir, "absent.sock"), stale, file} {
+		for _, socket := range []string{filepath.Join(dir, "absent.sock"), stale, old, file} {
 			ctx, cancel := context.WithTimeout(t.Context(), 4*ConnectTimeout)
 			start := time.Now()
 			if _, err := Call(ctx, socket, Request{Verb: verb}); !errors.Is(err, ErrAway) {
 				t.Errorf("%s of %s: error %v, want %v", verb, filepath.Base(socket), err, ErrAway)
 			}
-			// Only an Add waits, and only where somebody was: a file that is no socket refuses, too.
-			if took, waits := time.Since(start), verb == Add && (socket == stale || socket == file); waits != (took > 3*ConnectTimeout) {
+			// Only an Add waits, and only where an agent was a moment ago.
+			if took, waits := time.Since(start), verb == Add && socket == stale; waits != (took > 3*ConnectTimeout) {
 				t.Errorf("%s of %s: took %v", verb, filepath.Base(socket), took)
 			}
 			cancel()
