@@ -66,6 +66,8 @@ type Stage struct {
 	Client client.WithWatch
 	// OAuth is the operator's credential.
 	OAuth tailnet.OAuthClient
+	// Conflists are the nodes' network configurations from before tailgate, by the name of the node.
+	Conflists map[string][]byte
 
 	o    Options
 	root string
@@ -183,11 +185,27 @@ func (s *Stage) install(ctx context.Context) (err error) {
 	if err := s.prepareNamespace(ctx); err != nil {
 		return err
 	}
+	if s.Conflists, err = s.ReadConflists(); err != nil {
+		return err
+	}
 	args := []string{
 		"install", Release, s.Chart(), "--namespace", Namespace, "--wait", "--timeout", "2m",
 	}
 	_, err = s.Helm(ctx, append(args, s.HelmValues()...)...)
 	return err
+}
+
+// ReadConflists returns the nodes' network configurations, by the name of the node.
+func (s *Stage) ReadConflists() (map[string][]byte, error) {
+	all := make(map[string][]byte)
+	for _, n := range s.Lab.Nodes() {
+		b, err := os.ReadFile(n.Path("etc/cni/net.d/10-lab.conflist"))
+		if err != nil {
+			return nil, fmt.Errorf("read network configuration of %s: %w", n.Name(), err)
+		}
+		all[n.Name()] = b
+	}
+	return all, nil
 }
 
 // Chart is the committed chart.
