@@ -9,14 +9,10 @@ import (
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/selection"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -132,34 +128,6 @@ func (o *Options) fill() error {
 	return nil
 }
 
-// CacheOptions returns what the manager's cache watches: EgressGroups, of nodes the names and our labels, and in
-// the operator's namespace what is made for groups. Reading any other kind through the cache is an
-// error, since it would begin to watch it in the whole cluster.
-func CacheOptions(namespace string) cache.Options {
-	made, err := labels.NewRequirement(v1alpha1.LabelGroup, selection.Exists, nil)
-	if err != nil {
-		panic(err) // a constant
-	}
-	ours := cache.ByObject{Namespaces: map[string]cache.Config{
-		namespace: {LabelSelector: labels.NewSelector().Add(*made)},
-	}}
-	return cache.Options{
-		ReaderFailOnMissingInformer: true,
-		DefaultTransform:            slim,
-		// Watches tell of every change; going through all objects now and then would only hide a fault.
-		SyncPeriod: new(time.Duration),
-		ByObject: map[client.Object]cache.ByObject{
-			&v1alpha1.EgressGroup{}:   {},
-			&v1alpha1.EgressGateway{}: {Namespaces: map[string]cache.Config{namespace: {}}},
-			&appsv1.DaemonSet{}:       ours,
-			&corev1.ConfigMap{}:       ours,
-			&corev1.Secret{}:          ours,
-			&corev1.ServiceAccount{}:  ours,
-			&corev1.Node{}:            {Transform: slimNode},
-		},
-	}
-}
-
 // AddToScheme adds every kind that the operator reads or writes.
 func AddToScheme(scheme *runtime.Scheme) error {
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, v1alpha1.AddToScheme} {
@@ -168,30 +136,6 @@ func AddToScheme(scheme *runtime.Scheme) error {
 		}
 	}
 	return nil
-}
-
-// slim leaves out what nobody reads and is often the larger part of an object.
-func slim(obj any) (any, error) {
-	if o, ok := obj.(metav1.Object); ok {
-		o.SetManagedFields(nil)
-		if a := o.GetAnnotations(); a != nil {
-			delete(a, corev1.LastAppliedConfigAnnotation)
-		}
-	}
-	return obj, nil
-}
-
-// slimNode leaves a node its name and our labels.
-func slimNode(obj any) (any, error) {
-	o, ok := obj.(metav1.Object)
-	if !ok {
-		return obj, nil // a tombstone
-	}
-	o.SetManagedFields(nil)
-	o.SetAnnotations(nil)
-	o.SetOwnerReferences(nil)
-	o.SetLabels(nodeLabels(o.GetLabels()))
-	return obj, nil
 }
 
 // options returns those of the controller of a kind: failures are tried again after 200 ms, twice that, and so on up to

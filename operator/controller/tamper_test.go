@@ -10,6 +10,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
@@ -41,7 +44,8 @@ func TestTamper(t *testing.T) {
 		{"auth key out of the cache", &corev1.Secret{}, name, `{"metadata":{"labels":null}}`},
 		{"image", &appsv1.DaemonSet{}, name, `{"spec":{"template":{"spec":{"hostNetwork":true,"nodeSelector":null}}}}`},
 		{"privileges", &appsv1.DaemonSet{}, name, `{"spec":{"template":{"spec":{"automountServiceAccountToken":null,"enableServiceLinks":true}}}}`},
-		{"annotation of ours", &appsv1.DaemonSet{}, name, `{"metadata":{"annotations":{"tailscale.rajsingh.info/applied":"x"}}}`},
+		{"annotation of ours", &appsv1.DaemonSet{}, name, `{"metadata":{"annotations":{"tailscale.rajsingh.info/group":"x"}}}`},
+		{"record of who wrote what gone", &corev1.ConfigMap{}, name, `{"metadata":{"managedFields":[{}]},"data":{"config.json":"{}"}}`},
 		{"node label gone", &corev1.Node{}, "node-a", `{"metadata":{"labels":{"` + label + `":null}}}`},
 		{"node label with a value", &corev1.Node{}, "node-a", `{"metadata":{"labels":{"` + label + `":"x"}}}`},
 		{"node label of no group", &corev1.Node{}, "node-a", `{"metadata":{"labels":{"` + v1alpha1.NodeLabel("none") + `":""}}}`},
@@ -72,6 +76,32 @@ func TestTamper(t *testing.T) {
 			}
 			return cmp.Diff(want, w.meaning(o, name))
 		})
+	}
+}
+
+// TestTamperInOurName writes as the operator does: other values, and fields that are not wanted.
+func TestTamperInOurName(t *testing.T) {
+	w := newWorld(t)
+	w.operator()
+	w.create(group("payments"))
+	w.condition("payments", v1alpha1.ConditionReady, controller.ReasonNoMembers)
+	name := v1alpha1.GroupObjectName("payments")
+	cm := &corev1.ConfigMap{}
+	want := w.meaning(cm, name)
+	for what, forged := range map[string]*corev1ac.ConfigMapApplyConfiguration{
+		"another value": corev1ac.ConfigMap(name, w.ns).WithLabels(cm.Labels).WithAnnotations(cm.Annotations).WithData(map[string]string{"config.json": "{}"}),
+		"one more":      corev1ac.ConfigMap(name, w.ns).WithLabels(cm.Labels).WithAnnotations(cm.Annotations).WithData(map[string]string{"more": "x"}),
+		"nothing":       corev1ac.ConfigMap(name, w.ns),
+	} {
+		w.must(w.client.Apply(w.ctx(), forged, client.FieldOwner(controller.FieldManager), client.ForceOwnership))
+		w.until(what, func() string { return cmp.Diff(want, w.meaning(cm, name)) })
+	}
+	// Nobody can write what the operator's cache makes of these, or it would take the hash from there.
+	err := w.client.Patch(w.ctx(), cm, client.RawPatch(types.MergePatchType,
+		[]byte(`{"metadata":{"managedFields":[{"manager":"x","operation":"Reduced","apiVersion":"v1","time":"2026-01-01T00:00:00Z","fieldsType":"FieldsV1","fieldsV1":{}}]}}`)))
+	w.get(cm, name)
+	if forged := func(m metav1.ManagedFieldsEntry) bool { return m.Operation == "Reduced" }; slices.ContainsFunc(cm.ManagedFields, forged) {
+		t.Errorf("the server takes any operation (%v)", err)
 	}
 }
 

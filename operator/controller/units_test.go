@@ -7,13 +7,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	clocktesting "k8s.io/utils/clock/testing"
 
-	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
 	"github.com/rajsinghtech/tailgate/operator/render"
 	"github.com/rajsinghtech/tailgate/operator/tailnet"
 )
@@ -70,59 +66,6 @@ func TestReplace(t *testing.T) {
 	}
 	if got := replace(render.AuthKey{}, render.AuthKey{ID: "k1"}, ReasonKeyMissing, noon); len(got.Retired) > 0 {
 		t.Errorf("retired: %v", got.Retired)
-	}
-}
-
-func TestContains(t *testing.T) {
-	type m = map[string]any
-	type l = []any
-	tests := []struct {
-		name       string
-		have, want any
-		holds      bool
-	}{
-		{"more is there", m{"a": 1.0, "b": 2.0}, m{"a": 1.0}, true},
-		{"another value", m{"a": 1.0}, m{"a": 2.0}, false},
-		{"absent", m{}, m{"a": false}, false},
-		{"absent and empty", m{}, m{"a": m{}, "b": l{}, "c": nil}, true},
-		{"plain values", m{"args": l{"x"}}, m{"args": l{"x"}}, true},
-		{"a plain value added", m{"args": l{"x", "y"}}, m{"args": l{"x"}}, false},
-		{"an object added", m{"env": l{m{"name": "z"}, m{"name": "a", "value": "1", "more": true}}}, m{"env": l{m{"name": "a", "value": "1"}}}, true},
-		{"an object changed", m{"env": l{m{"name": "a", "value": "2"}}}, m{"env": l{m{"name": "a", "value": "1"}}}, false},
-		{"one of two", m{"env": l{m{"name": "a"}}}, m{"env": l{m{"name": "a"}, m{"name": "b"}}}, false},
-		{"another type", m{"a": "x"}, m{"a": m{"b": 1.0}}, false},
-	}
-	for _, tt := range tests {
-		if got := contains(tt.have, tt.want); got != tt.holds {
-			t.Errorf("%s: got %v", tt.name, got)
-		}
-	}
-}
-
-// TestHolds: whatever Kubernetes writes in another form is no difference.
-func TestHolds(t *testing.T) {
-	g := &v1alpha1.EgressGroup{ObjectMeta: metav1.ObjectMeta{Name: "payments", UID: "u"}}
-	config := render.DaemonSet(g, render.Options{Namespace: "ns", Image: "gateway:v1"})
-	want, err := stamp(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// As the server has it: decoded, with defaults.
-	have := &appsv1.DaemonSet{}
-	if same, err := holds(want, have); err != nil || same {
-		t.Fatalf("an empty object holds everything (%v)", err)
-	}
-	if err := decode(want, have); err != nil {
-		t.Fatal(err)
-	}
-	have.Spec.Template.Spec.RestartPolicy = corev1.RestartPolicyAlways
-	have.Status.NumberReady = 3
-	if same, err := holds(want, have); err != nil || !same {
-		t.Errorf("it does not hold what it was made of (%v)", err)
-	}
-	have.Spec.Template.Spec.AutomountServiceAccountToken = nil
-	if same, err := holds(want, have); err != nil || same {
-		t.Errorf("a field that was taken away is not missed (%v)", err)
 	}
 }
 

@@ -109,8 +109,9 @@ func container(g *v1alpha1.EgressGroup, o Options) *corev1ac.ContainerApplyConfi
 		WithImage(o.Image).
 		WithEnv(
 			env().WithName("TAILGATE_CONFIG").WithValue(configFolder+"/"+ConfigKey),
+			// With its default, since a reference to a field is one value: whoever applies it owns all of it.
 			env().WithName(node).WithValueFrom(corev1ac.EnvVarSource().
-				WithFieldRef(corev1ac.ObjectFieldSelector().WithFieldPath("spec.nodeName"))),
+				WithFieldRef(corev1ac.ObjectFieldSelector().WithAPIVersion("v1").WithFieldPath("spec.nodeName"))),
 			// The gateway makes a DNS label of it.
 			env().WithName("TAILGATE_HOSTNAME").WithValue(g.Name+"-$("+node+")"),
 		).
