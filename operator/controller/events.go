@@ -1,6 +1,8 @@
 package controller
 
 import (
+	"fmt"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,11 +19,11 @@ func (s *shared) event(about client.Object, kind, reason, action, format string,
 		return // not one of ours
 	}
 	// Without the resource version, so that what happens again and again is one event with a count.
-	ref := &corev1.ObjectReference{
+	ref := corev1.ObjectReference{
 		APIVersion: gvk.GroupVersion().String(), Kind: gvk.Kind,
 		Namespace: about.GetNamespace(), Name: about.GetName(), UID: about.GetUID(),
 	}
-	s.recorder.Eventf(ref, nil, kind, reason, action, format, args...)
+	s.recorder.record(ref, kind, reason, action, fmt.Sprintf(format, args...))
 }
 
 // tell records an event for each condition that changed: when one no longer holds, and when it does again.

@@ -9,8 +9,8 @@ import (
 	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -65,7 +65,7 @@ type shared struct {
 	Options
 	client   client.Client // reads from the cache, writes to the server
 	live     client.Reader // reads from the server
-	recorder events.EventRecorder
+	recorder *recorder
 	creds    *credentials
 	cleanups *cleanups
 	log      logr.Logger
@@ -81,14 +81,18 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	if err != nil {
 		return err
 	}
+	writer := client.WithFieldOwner(mgr.GetClient(), FieldManager)
 	s := &shared{
 		Options:  o,
-		client:   client.WithFieldOwner(mgr.GetClient(), FieldManager),
+		client:   writer,
 		live:     mgr.GetAPIReader(),
-		recorder: mgr.GetEventRecorder(FieldManager),
+		recorder: newRecorder(writer, mgr.GetLogger()),
 		creds:    creds,
 		cleanups: &cleanups{},
 		log:      mgr.GetLogger(),
+	}
+	if err := mgr.Add(s.recorder); err != nil {
+		return fmt.Errorf("set up events: %w", err)
 	}
 	if err := index(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -130,7 +134,7 @@ func (o *Options) fill() error {
 
 // AddToScheme adds every kind that the operator reads or writes.
 func AddToScheme(scheme *runtime.Scheme) error {
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, eventsv1.AddToScheme, v1alpha1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return err
 		}
