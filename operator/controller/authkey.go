@@ -62,7 +62,7 @@ func due(key render.AuthKey, want keyWant, now time.Time) (reason string, wait t
 
 // replace returns next in place of old, which is to be revoked after the grace, or at once if it is no good.
 func replace(old, next render.AuthKey, reason string, now time.Time) render.AuthKey {
-	next.Retired = slices.Clone(old.Retired)
+	next.Retired, next.Former = slices.Clone(old.Retired), former(old, next.Tags)
 	if old.ID == "" {
 		return next
 	}
@@ -72,6 +72,13 @@ func replace(old, next render.AuthKey, reason string, now time.Time) render.Auth
 	}
 	next.Retired = append(next.Retired, render.RetiredKey{ID: old.ID, Revoke: revoke})
 	return next
+}
+
+// former returns the tags that the group's keys gave until old, but for those that the next one gives.
+func former(old render.AuthKey, next []string) []string {
+	given := slices.Concat(old.Former, old.Tags)
+	slices.Sort(given)
+	return slices.DeleteFunc(slices.Compact(given), func(tag string) bool { return slices.Contains(next, tag) })
 }
 
 // authKey mints, renews and revokes.
@@ -86,7 +93,7 @@ func (r *groupRun) authKey(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	want := keyWant{tags: render.Tags(r.group), client: account.client, refused: r.refused()}
-	key, err := r.readKey(ctx, r.client)
+	key, err := r.readKey(ctx, r.client, r.group.Name)
 	if err != nil {
 		return 0, err
 	}
@@ -110,15 +117,15 @@ func (r *groupRun) authKey(ctx context.Context) (time.Duration, error) {
 	return sooner(wait, revoke), err
 }
 
-// readKey returns the group's key, zero without a Secret.
-func (r *groupRun) readKey(ctx context.Context, from client.Reader) (render.AuthKey, error) {
+// readKey returns a group's key, zero without a Secret.
+func (s *shared) readKey(ctx context.Context, from client.Reader, group string) (render.AuthKey, error) {
 	secret := &corev1.Secret{}
-	name := client.ObjectKey{Namespace: r.Render.Namespace, Name: v1alpha1.GroupObjectName(r.group.Name)}
+	name := client.ObjectKey{Namespace: s.Render.Namespace, Name: v1alpha1.GroupObjectName(group)}
 	if err := from.Get(ctx, name, secret); err != nil {
 		if apierrors.IsNotFound(err) {
 			return render.AuthKey{}, nil
 		}
-		return render.AuthKey{}, fmt.Errorf("read the auth key of EgressGroup %s: %w", r.group.Name, err)
+		return render.AuthKey{}, fmt.Errorf("read the auth key of EgressGroup %s: %w", group, err)
 	}
 	key, err := render.ParseAuthKeySecret(secret)
 	if err != nil {
@@ -144,7 +151,7 @@ func (r *groupRun) refused() (last time.Time) {
 // the one wanted: "" after success.
 func (r *groupRun) renew(ctx context.Context, account account, want keyWant) (_ render.AuthKey, minted bool, reason string, err error) {
 	// The cache may not show yet what was minted a moment ago.
-	old, err := r.readKey(ctx, r.live)
+	old, err := r.readKey(ctx, r.live, r.group.Name)
 	if err != nil {
 		return old, false, ReasonApplyFailed, err
 	}
@@ -182,7 +189,7 @@ func (r *groupRun) writeKey(ctx context.Context, key render.AuthKey) error {
 func (r *groupRun) discard(ctx context.Context, account account, id string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	written, err := r.readKey(ctx, r.live)
+	written, err := r.readKey(ctx, r.live, r.group.Name)
 	if err != nil || written.ID == id {
 		return err // unknown: the key expires by itself
 	}

@@ -53,6 +53,14 @@ func (b *breaker) RevokeKey(ctx context.Context, id string) error {
 	return b.do(func() error { return b.Tailnet.RevokeKey(ctx, id) })
 }
 
+func (b *breaker) DeviceTags(ctx context.Context, id string) (tags []string, err error) {
+	err = b.do(func() error {
+		tags, err = b.Tailnet.DeviceTags(ctx, id)
+		return err
+	})
+	return tags, err
+}
+
 func (b *breaker) DeleteDevice(ctx context.Context, id string) error {
 	return b.do(func() error { return b.Tailnet.DeleteDevice(ctx, id) })
 }

@@ -108,7 +108,7 @@ func (s *shared) podsRun(ctx context.Context, group, node string) (bool, error) 
 
 // revokeAll revokes every key that the group has.
 func (r *groupRun) revokeAll(ctx context.Context) (string, error) {
-	key, err := r.readKey(ctx, r.live)
+	key, err := r.readKey(ctx, r.live, r.group.Name)
 	if err != nil {
 		return "", err
 	}

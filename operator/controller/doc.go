@@ -5,8 +5,8 @@
 // to it; nobody else writes these.
 //
 // It promises that a write happens only when something differs, that every step can be cut off at
-// any point and done again, and that a device is deleted by its ID only, once no gateway on the node can
-// register it anew. What happens later (renewal, revocation, giving up) is derived from what is
+// any point and done again, and that a device is deleted by its ID only, if its tags are such as its group's gateways
+// have, and once no gateway on the node can register it anew. What happens later (renewal, revocation, giving up) is derived from what is
 // stored in the cluster and the clock, so that a new leader knows all of it.
 //
 // It must never watch pods, which would make memory grow with the cluster: whether

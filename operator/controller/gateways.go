@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,8 +16,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
-	"github.com/rajsinghtech/tailgate/operator/render"
-	"github.com/rajsinghtech/tailgate/operator/tailnet"
 )
 
 // gateways reconciles EgressGateways: each has one device in the tailnet, which goes when it goes.
@@ -168,24 +164,6 @@ func (r *gateways) runs(ctx context.Context, gw *v1alpha1.EgressGateway) (held, 
 	return held, false, err
 }
 
-// deleteDevice deletes the gateway's device, by its ID.
-func (r *gateways) deleteDevice(ctx context.Context, gw *v1alpha1.EgressGateway) error {
-	id := gw.Status.DeviceID
-	if id == "" {
-		return nil // it never logged in
-	}
-	account, err := r.creds.get(ctx)
-	if err != nil {
-		return err
-	}
-	if err := account.DeleteDevice(ctx, id); err != nil {
-		return err
-	}
-	r.Metrics.device(ReasonDeviceDeleted)
-	r.event(gw, corev1.EventTypeNormal, ReasonDeviceDeleted, "Delete", "device %s of node %s is deleted from the tailnet", id, gw.Spec.Node)
-	return nil
-}
-
 // release lets an EgressGateway go.
 func (r *gateways) release(ctx context.Context, gw *v1alpha1.EgressGateway) error {
 	if err := r.dropFinalizer(ctx, gw, v1alpha1.FinalizerDevice); err != nil {
@@ -193,36 +171,4 @@ func (r *gateways) release(ctx context.Context, gw *v1alpha1.EgressGateway) erro
 	}
 	r.cleanups.clear(client.ObjectKeyFromObject(gw))
 	return nil
-}
-
-// setTags gives the device the group's tags. A new key would not: a device keeps the tags that it logged in with.
-func (r *gateways) setTags(ctx context.Context, gw *v1alpha1.EgressGateway, group *v1alpha1.EgressGroup) (time.Duration, error) {
-	name := client.ObjectKeyFromObject(gw)
-	want := render.Tags(group)
-	have := slices.Sorted(slices.Values(gw.Status.Tags))
-	if gw.Status.DeviceID == "" || len(have) == 0 || slices.Equal(have, want) {
-		r.tagged.forget(name)
-		return 0, nil
-	}
-	if wait := r.tagged.wait(name, gw.Status.DeviceID, want); wait > 0 {
-		return wait, nil
-	}
-	account, err := r.creds.get(ctx)
-	var wrong *credentialsError
-	if errors.As(err, &wrong) {
-		return 0, nil // the Secret is watched
-	}
-	if err == nil {
-		err = account.SetTags(ctx, gw.Status.DeviceID, want)
-	}
-	var api *tailnet.Error
-	if errors.As(err, &api) && api.Reason == tailnet.NotFound {
-		return 0, nil // it registers anew, with a key that gives the tags
-	}
-	if err != nil {
-		return 0, fmt.Errorf("tag the device of EgressGateway %s: %w", gw.Name, err)
-	}
-	r.Metrics.device(ReasonDeviceTagged)
-	r.event(gw, corev1.EventTypeNormal, ReasonDeviceTagged, "Tag", "device %s has the tags %s now", gw.Status.DeviceID, strings.Join(want, ", "))
-	return r.tagged.done(name, gw.Status.DeviceID, want), nil
 }

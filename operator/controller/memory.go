@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"strings"
 	"sync"
 	"time"
 
@@ -83,38 +82,48 @@ func (t *told) forget(o metav1.Object) {
 	delete(t.of, o.GetUID())
 }
 
-// tagged remembers which devices were given tags that their agents did not report yet.
+// tagged remembers what was done about the tags of devices until their agents report others.
 type tagged struct {
 	mu sync.Mutex
 	of map[types.NamespacedName]tagging
 }
 
 type tagging struct {
-	what string
-	when time.Time
+	what  string
+	again time.Time // zero: never
 }
 
 // tagPatience is how long an agent may take to report new tags.
 const tagPatience = 2 * time.Minute
 
-func (t *tagged) wait(name types.NamespacedName, device string, tags []string) time.Duration {
+// wait reports whether something was done already, and when to do it again; 0: when something else is to be done.
+func (t *tagged) wait(name types.NamespacedName, what string) (wait time.Duration, known bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	done, ok := t.of[name]
-	if !ok || done.what != device+strings.Join(tags, ",") {
-		return 0
+	done := t.of[name]
+	if done.what != what {
+		return 0, false
 	}
-	return tagPatience - time.Since(done.when)
+	if done.again.IsZero() {
+		return 0, true
+	}
+	wait = time.Until(done.again)
+	return max(0, wait), wait > 0
 }
 
-func (t *tagged) done(name types.NamespacedName, device string, tags []string) time.Duration {
+// note remembers what was done, and returns when to do it again; 0: never.
+func (t *tagged) note(name types.NamespacedName, what string, again time.Duration) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.of == nil {
 		t.of = map[types.NamespacedName]tagging{}
 	}
-	t.of[name] = tagging{what: device + strings.Join(tags, ","), when: time.Now()}
-	return tagPatience
+	done := tagging{what: what}
+	if again > 0 {
+		done.again = time.Now().Add(again)
+	}
+	t.of[name] = done
+	return again
 }
 
 func (t *tagged) forget(name types.NamespacedName) {

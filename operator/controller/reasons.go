@@ -70,6 +70,8 @@ const (
 	ReasonDeviceDeleted = "DeviceDeleted"
 	// ReasonDeviceAbandoned: the device could not be deleted in time; a person has to.
 	ReasonDeviceAbandoned = "DeviceAbandoned"
+	// ReasonDeviceForeign: the device is none of the group's, by its tags, so it is neither deleted nor tagged.
+	ReasonDeviceForeign = "DeviceForeign"
 	// ReasonDeviceTagged: the device's tags were changed.
 	ReasonDeviceTagged = "DeviceTagged"
 	// ReasonGatewayStays: an EgressGateway is gone whose gateway goes on, because one runs on every node.

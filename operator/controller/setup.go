@@ -30,6 +30,7 @@ const FieldManager = "tailgate-operator"
 type Tailnet interface {
 	MintKey(context.Context, tailnet.KeyRequest) (tailnet.Key, error)
 	RevokeKey(ctx context.Context, id string) error
+	DeviceTags(ctx context.Context, id string) ([]string, error)
 	DeleteDevice(ctx context.Context, id string) error
 	SetTags(ctx context.Context, deviceID string, tags []string) error
 	// Close lets go of idle connections.

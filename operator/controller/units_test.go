@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -63,6 +64,10 @@ func TestReplace(t *testing.T) {
 		if diff := cmp.Diff(want.Retired, got.Retired); diff != "" || got.ID != "k2" {
 			t.Errorf("%s (-want +got):\n%s", reason, diff)
 		}
+	}
+	old.Tags, old.Former = []string{"tag:b", "tag:a"}, []string{"tag:c", "tag:n"}
+	if got := replace(old, render.AuthKey{ID: "k2", Tags: []string{"tag:a", "tag:n"}}, ReasonTagsChanged, noon); !slices.Equal(got.Former, []string{"tag:b", "tag:c"}) {
+		t.Errorf("tags that devices may still have: %v", got.Former)
 	}
 	if got := replace(render.AuthKey{}, render.AuthKey{ID: "k1"}, ReasonKeyMissing, noon); len(got.Retired) > 0 {
 		t.Errorf("retired: %v", got.Retired)

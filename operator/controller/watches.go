@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
+	"github.com/rajsinghtech/tailgate/operator/render"
 )
 
 // Indexes of EgressGateways; the server knows them too (selectable fields).
@@ -55,12 +56,13 @@ func (s *shared) addGroups(mgr manager.Manager) error {
 		Complete(&groups{shared: s, timers: &timers{}, told: &told{}})
 }
 
-// addGateways: an EgressGateway is reconciled when it, its group or its node changes, and when the
-// credentials do.
+// addGateways: an EgressGateway is reconciled when it, its group, the tags of the group's key or its node changes,
+// and when the credentials do.
 func (s *shared) addGateways(mgr manager.Manager) error {
 	return builder.ControllerManagedBy(mgr).Named("egressgateway").
 		For(&v1alpha1.EgressGateway{}).
 		Watches(&v1alpha1.EgressGroup{}, handler.EnqueueRequestsFromMapFunc(s.gatewaysOfGroup), builder.WithPredicates(specOrDeletion())).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(s.gatewaysOfOwner), builder.WithPredicates(keyTagsChanged())).
 		WatchesMetadata(&corev1.Node{}, handler.EnqueueRequestsFromMapFunc(s.gatewaysOfNode), builder.WithPredicates(labelsChanged())).
 		WatchesRawSource(source.Kind(s.creds.cache, &corev1.Secret{}, handler.TypedEnqueueRequestsFromMapFunc(s.allGateways))).
 		WithOptions(s.options("EgressGateway")).
@@ -110,6 +112,15 @@ func (s *shared) gatewaysOfGroup(ctx context.Context, o client.Object) []reconci
 	return s.gatewayRequests(ctx, client.MatchingFields{byGroup: o.GetName()})
 }
 
+// gatewaysOfOwner returns those of the group that an object was made for.
+func (s *shared) gatewaysOfOwner(ctx context.Context, o client.Object) []reconcile.Request {
+	owner := metav1.GetControllerOf(o)
+	if owner == nil {
+		return nil // until the operator has mended it
+	}
+	return s.gatewayRequests(ctx, client.MatchingFields{byGroup: owner.Name})
+}
+
 func (s *shared) gatewaysOfNode(ctx context.Context, o client.Object) []reconcile.Request {
 	return s.gatewayRequests(ctx, client.MatchingFields{byNode: o.GetName()})
 }
@@ -155,6 +166,16 @@ func specOrDeletion() predicate.Predicate {
 			e.ObjectOld.GetUID() != e.ObjectNew.GetUID() ||
 			deleting(e.ObjectOld) != deleting(e.ObjectNew)
 	}}
+}
+
+// keyTagsChanged passes Secrets whose key gives other tags than the one before.
+func keyTagsChanged() predicate.Predicate {
+	tags := func(o client.Object) string { return o.GetAnnotations()[render.AnnotationKeyTags] }
+	return predicate.Funcs{
+		CreateFunc: func(e event.CreateEvent) bool { return !e.IsInInitialList }, // every gateway is looked at then
+		DeleteFunc: func(event.DeleteEvent) bool { return false },
+		UpdateFunc: func(e event.UpdateEvent) bool { return tags(e.ObjectOld) != tags(e.ObjectNew) },
+	}
 }
 
 // labelsChanged passes updates of nodes by our labels; kubelets write to their nodes all the time.

@@ -24,6 +24,8 @@ const (
 	AnnotationKeyExpires = "tailscale.rajsingh.info/auth-key-expires"
 	// AnnotationKeyTags are the tags that the key gives, separated by commas.
 	AnnotationKeyTags = "tailscale.rajsingh.info/auth-key-tags"
+	// AnnotationKeyTagsFormer are tags that only earlier keys gave, in the same form. Devices may still have them.
+	AnnotationKeyTagsFormer = "tailscale.rajsingh.info/auth-key-tags-former"
 	// AnnotationKeyClient says which credentials minted the key.
 	AnnotationKeyClient = "tailscale.rajsingh.info/auth-key-client"
 	// AnnotationKeysRetired is a JSON list of the group's earlier keys that are not revoked yet.
@@ -41,6 +43,8 @@ type AuthKey struct {
 	Minted, Expires time.Time
 	// Tags are those that a device gets by it; sorted.
 	Tags []string
+	// Former are tags that devices got by earlier keys of the group and not by this one; sorted.
+	Former []string
 	// Client says which credentials minted it; opaque here, no secret.
 	Client string
 	// Retired are the group's earlier keys that are still to be revoked, oldest first.
@@ -92,6 +96,7 @@ func (k AuthKey) annotations() map[string]string {
 	put(AnnotationKeyMinted, stamp(k.Minted))
 	put(AnnotationKeyExpires, stamp(k.Expires))
 	put(AnnotationKeyTags, strings.Join(k.Tags, ","))
+	put(AnnotationKeyTagsFormer, strings.Join(k.Former, ","))
 	put(AnnotationKeyClient, k.Client)
 	if len(k.Retired) > 0 {
 		retired := make([]RetiredKey, len(k.Retired))
@@ -121,9 +126,7 @@ func ParseAuthKeySecret(s *corev1.Secret) (AuthKey, error) {
 	note(err)
 	k.Expires, err = readStamp(s, AnnotationKeyExpires)
 	note(err)
-	if tags := s.Annotations[AnnotationKeyTags]; tags != "" {
-		k.Tags = strings.Split(tags, ",")
-	}
+	k.Tags, k.Former = readTags(s, AnnotationKeyTags), readTags(s, AnnotationKeyTagsFormer)
 	if retired := s.Annotations[AnnotationKeysRetired]; retired != "" {
 		if err := json.Unmarshal([]byte(retired), &k.Retired); err != nil {
 			k.Retired = nil
@@ -145,6 +148,13 @@ func stamp(t time.Time) string {
 		return ""
 	}
 	return t.UTC().Format(time.RFC3339)
+}
+
+func readTags(s *corev1.Secret, name string) []string {
+	if s.Annotations[name] == "" {
+		return nil
+	}
+	return strings.Split(s.Annotations[name], ",")
 }
 
 func readStamp(s *corev1.Secret, name string) (time.Time, error) {

@@ -340,7 +340,7 @@ func secretOf(t *testing.T, v any) *corev1.Secret {
 func TestAuthKeySecretRoundTrips(t *testing.T) {
 	more := authKey
 	more.Retired = append(slices.Clone(more.Retired), render.RetiredKey{ID: "kOlderCNTRL", Revoke: authKey.Minted})
-	more.Tags = []string{"tag:a", "tag:b"}
+	more.Tags, more.Former = []string{"tag:a", "tag:b"}, []string{"tag:c", "tag:d"}
 	only := render.AuthKey{Retired: authKey.Retired}
 	for name, k := range map[string]render.AuthKey{"key": authKey, "several": more, "none": {}, "retired only": only} {
 		s := secretOf(t, render.AuthKeySecret(group("payments"), options, k))
