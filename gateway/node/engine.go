@@ -198,7 +198,7 @@ func (b *backend) shutdown() {
 
 // device is the node's identity in the tailnet, as the netmap has it; "": there is none.
 func (b *backend) device() tailcfg.StableNodeID {
-	if nm := b.NetMap(); nm != nil && nm.SelfNode.Valid() {
+	if nm := b.NetMapNoPeers(); nm != nil && nm.SelfNode.Valid() {
 		return nm.SelfNode.StableID()
 	}
 	return ""
