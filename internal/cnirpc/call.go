@@ -18,10 +18,11 @@ const (
 	// ReturnTimeout is how long an Add waits for an agent that is about to come back: its socket is there and nobody listens,
 	// or it went with the request. Agents leave their socket behind for this, unless they were uninstalled.
 	ReturnTimeout = 3 * time.Second
-	// Recent is how long ago the socket was last touched at the most for its agent to be about to come back; that of
-	// one that is away for longer holds up nobody. An agent touches its socket every [Beat].
+	// Beat is how often an agent touches its socket.
+	Beat = 5 * time.Second
+	// Recent is how long ago the socket was touched, at the most, when its agent is about to come back. One that is away
+	// for longer holds up nobody.
 	Recent = 3 * Beat
-	Beat   = 5 * time.Second
 )
 
 const (
