@@ -176,7 +176,7 @@ func (f facts) conflicting() metav1.Condition {
 
 // few joins the first of many.
 func few(all []string) string {
-	const most = 5
+	const most = 8
 	if len(all) <= most {
 		return strings.Join(all, "; ")
 	}
