@@ -20,10 +20,10 @@ type applyConfiguration interface {
 // apply makes an object as config says by server-side apply, and writes only if the cache shows
 // it otherwise. It takes fields over from whoever changed them: objects made for groups are
 // ours. have is an empty object of the kind; afterwards it is what the cache had, before any write.
-func apply(ctx context.Context, s *shared, config applyConfiguration, have client.Object) (wrote bool, err error) {
+func apply(ctx context.Context, s *shared, config applyConfiguration, have client.Object) error {
 	name := client.ObjectKey{Namespace: *config.GetNamespace(), Name: *config.GetName()}
-	fail := func(err error) (bool, error) {
-		return false, fmt.Errorf("apply %s %s: %w", kindOf(have), name, err)
+	fail := func(err error) error {
+		return fmt.Errorf("apply %s %s: %w", kindOf(have), name, err)
 	}
 	want, err := wantedHash(config, have)
 	if err != nil {
@@ -32,13 +32,13 @@ func apply(ctx context.Context, s *shared, config applyConfiguration, have clien
 	if err := s.client.Get(ctx, name, have); client.IgnoreNotFound(err) != nil {
 		return fail(err)
 	} else if !apierrors.IsNotFound(err) && hashOf(have) == want {
-		return false, nil
+		return nil
 	}
 	if err := s.client.Apply(ctx, config, client.ForceOwnership); err != nil {
 		return fail(err)
 	}
 	s.Metrics.applied(kindOf(have))
-	return true, nil
+	return nil
 }
 
 // kindOf returns the kind of an object by its Go type, which is what it is called in Kubernetes.

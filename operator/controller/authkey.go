@@ -180,7 +180,7 @@ func (r *groupRun) renew(ctx context.Context, account account, want keyWant) (_ 
 }
 
 func (r *groupRun) writeKey(ctx context.Context, key render.AuthKey) error {
-	_, err := apply(ctx, r.shared, render.AuthKeySecret(r.group, r.Render, key), &corev1.Secret{})
+	err := apply(ctx, r.shared, render.AuthKeySecret(r.group, r.Render, key), &corev1.Secret{})
 	return err
 }
 

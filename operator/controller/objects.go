@@ -24,7 +24,7 @@ func (r *groupRun) config(ctx context.Context) (time.Duration, error) {
 		r.set(kind, metav1.ConditionFalse, ReasonRenderFailed, "gateways keep the configuration that they have: %s", err)
 		return 0, nil // until the spec changes
 	}
-	if _, err := apply(ctx, r.shared, cm, &corev1.ConfigMap{}); err != nil {
+	if err := apply(ctx, r.shared, cm, &corev1.ConfigMap{}); err != nil {
 		r.set(kind, metav1.ConditionFalse, ReasonApplyFailed, "gateways keep the configuration that they have: %s", err)
 		return 0, err
 	}
@@ -48,7 +48,7 @@ func selectorError(s v1alpha1.Selector) error {
 }
 
 func (r *groupRun) serviceAccount(ctx context.Context) (time.Duration, error) {
-	_, err := apply(ctx, r.shared, render.ServiceAccount(r.group, r.Render), &corev1.ServiceAccount{})
+	err := apply(ctx, r.shared, render.ServiceAccount(r.group, r.Render), &corev1.ServiceAccount{})
 	if err != nil {
 		r.failed = err
 	}
@@ -57,7 +57,7 @@ func (r *groupRun) serviceAccount(ctx context.Context) (time.Duration, error) {
 
 // daemonSet runs the gateways. Where it does is the node labels' business.
 func (r *groupRun) daemonSet(ctx context.Context) (time.Duration, error) {
-	_, err := apply(ctx, r.shared, render.DaemonSet(r.group, r.Render), r.daemons)
+	err := apply(ctx, r.shared, render.DaemonSet(r.group, r.Render), r.daemons)
 	if err != nil {
 		r.failed = err
 	}

@@ -91,8 +91,8 @@ func (d *demo) check(ctx context.Context, what string, limit time.Duration, f fu
 }
 
 // see is check for what has nothing more to say.
-func (d *demo) see(ctx context.Context, what string, f func(context.Context) error) bool {
-	return d.check(ctx, what, quick, func(ctx context.Context) (string, error) { return "", f(ctx) })
+func (d *demo) see(ctx context.Context, what string, f func(context.Context) error) {
+	d.check(ctx, what, quick, func(ctx context.Context) (string, error) { return "", f(ctx) })
 }
 
 func (d *demo) runGroup(ctx context.Context, g group) {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/rajsinghtech/tailgate/agent/joiner"
 	"github.com/rajsinghtech/tailgate/internal/ident"
+	"github.com/rajsinghtech/tailgate/internal/kernel"
+	"github.com/rajsinghtech/tailgate/internal/netstate"
 	"github.com/rajsinghtech/tailgate/internal/topology"
 	"github.com/rajsinghtech/tailgate/test/tailnet/world"
 )
@@ -110,14 +112,13 @@ func DeleteRoute(h *world.Host, dst netip.Prefix, link string) error {
 
 // HasRoute reports whether h has exactly that route by a link, in the members' table.
 func HasRoute(h *world.Host, dst netip.Prefix, link string) bool {
-	found := false
-	err := withLink(h, link, func(l netlink.Link) error {
-		want := &netlink.Route{Table: ident.TableMember, LinkIndex: l.Attrs().Index, Dst: ipnet(dst)}
-		routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, want, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF|netlink.RT_FILTER_DST)
-		found = len(routes) > 0
-		return err
-	})
-	return err == nil && found
+	k, err := kernel.Open(h.Handle(), kernel.Options{})
+	if err != nil {
+		return false
+	}
+	defer k.Close()
+	have, err := k.Observe(netstate.Scope{Tables: []int{ident.TableMember}})
+	return err == nil && slices.ContainsFunc(have.Routes, func(r netstate.Route) bool { return r.Dst == dst && r.Link == link })
 }
 
 // SetDown sets a link of h down, DeleteLink deletes it: what tampers with a gateway.
