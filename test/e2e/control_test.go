@@ -112,8 +112,9 @@ func TestManifests(t *testing.T) {
 func TestGateways(t *testing.T) {
 	apply(t, payments)
 	apply(t, peers)
-	join(t, payments, n1, 3)
-	a, b := join(t, peers, n1, 1), join(t, peers, n2, 2)
+	pays := startMembers(t, payments, n1, 3)
+	a, b := startMembers(t, peers, n1, 1), startMembers(t, peers, n2, 2)
+	awaitPods(t, slices.Concat(pays, a, b)...)
 	awaitGateways(t, payments, n1)
 	awaitGateways(t, peers, n1, n2)
 	for name, want := range map[string]int{payments: 1, peers: 2} {
@@ -130,6 +131,12 @@ func TestGateways(t *testing.T) {
 		}
 		return fmt.Sprintf("%+v", g.Status), nil
 	}, &v1alpha1.EgressGroupList{})
+	for name, want := range map[string]string{payments: "payments subnet routed 3", peers: "peers cgnat routed 3"} {
+		line := strings.Fields(kubectl(t, "get", "eg", name, "--no-headers"))
+		if got := strings.Join(line[:min(4, len(line))], " "); got != want {
+			t.Errorf("kubectl get eg %s begins with %q, want %q", name, got, want)
+		}
+	}
 	if reason, message := awaitTrue(t, payments, v1alpha1.ConditionExitNodeReady); reason == "" || message == "" {
 		t.Errorf("ExitNodeReady says nothing: %q %q", reason, message)
 	}
@@ -139,11 +146,12 @@ func TestGateways(t *testing.T) {
 	t.Run("privileges", func(t *testing.T) { checkPrivileges(t, podOfN1(t, payments)) })
 
 	// The operator is killed as each thing happens.
-	b.leave(t)
+	deletePods(t, b...)
+	awaitGoing(t, peers, n2)
 	deleteOperator(t)
 	awaitDevices(t, "tag:egress-peers", 1, 90*time.Second)
 	awaitGateways(t, peers, n1)
-	a.leave(t)
+	deletePods(t, a...)
 	awaitDevices(t, "tag:egress-peers", 0, 90*time.Second)
 	for _, name := range []string{payments, peers} {
 		kubectl(t, "delete", "eg", name, "--wait=false")
@@ -183,7 +191,7 @@ func checkPrivileges(t *testing.T, p corev1.Pod) {
 // TestConfigReconcileNoRestart: what a gateway takes live is applied live, in the same process, by the same node.
 func TestConfigReconcileNoRestart(t *testing.T) {
 	apply(t, peers)
-	join(t, peers, n1, 1)
+	startMembers(t, peers, n1, 1)
 	awaitGateways(t, peers, n1)
 	first, _ := awaitSnapshot(t, peers, n1, "routes are accepted", 30*time.Second, func(sn snapshot.Snapshot) bool {
 		return sn.Ready && slices.Contains(sn.Routes, rig.SubnetV4)
@@ -226,20 +234,10 @@ func TestConfigReconcileNoRestart(t *testing.T) {
 	}
 }
 
-func snapshotOf(t *testing.T, name, node string) (snapshot.Snapshot, error) {
-	t.Helper()
-	ctx := within(t, time.Minute)
-	path, err := socket(ctx, name, node)
-	if err != nil {
-		return snapshot.Snapshot{}, err
-	}
-	return snapshot.Get(ctx, path)
-}
-
 // TestTagsLive: other tags reach the device that is there.
 func TestTagsLive(t *testing.T) {
 	apply(t, peers)
-	join(t, peers, n1, 1)
+	startMembers(t, peers, n1, 1)
 	awaitGateways(t, peers, n1)
 	before := awaitDevices(t, "tag:egress-peers", 1, 30*time.Second)
 	uid := podOfN1(t, peers).UID
@@ -256,7 +254,7 @@ func TestTagsLive(t *testing.T) {
 // TestTailnetAway: while the tailnet's API is down a deletion waits, says so, and ends when it is back.
 func TestTailnetAway(t *testing.T) {
 	apply(t, peers)
-	join(t, peers, n1, 1)
+	startMembers(t, peers, n1, 1)
 	awaitGateways(t, peers, n1)
 	awaitDevices(t, "tag:egress-peers", 1, 30*time.Second)
 	await(t, 30*time.Second, "the device is known", func(ctx context.Context) (string, error) {
@@ -295,8 +293,8 @@ func TestTailnetAway(t *testing.T) {
 // the pods of such a node.
 func TestNodeDeleted(t *testing.T) {
 	apply(t, peers)
-	join(t, peers, n1, 1)
-	join(t, peers, n2, 1)
+	startMembers(t, peers, n1, 1)
+	startMembers(t, peers, n2, 1)
 	awaitGateways(t, peers, n1, n2)
 	awaitDevices(t, "tag:egress-peers", 2, 30*time.Second)
 	node, err := s.Lab.Node(n2)
@@ -319,6 +317,9 @@ func TestNodeDeleted(t *testing.T) {
 			t.Error(err)
 		}
 		if err := s.Lab.WaitNodes(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := awaitAgents(ctx); err != nil {
 			t.Error(err)
 		}
 	})

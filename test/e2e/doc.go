@@ -3,5 +3,10 @@
 //
 //	go tool task e2e -- dual
 //
-// It promises that each test waits for what it says happens, with a limit, and leaves the cluster as it found it.
+// It promises that each test waits for what it says happens, with a limit, and leaves the cluster as it found it. Flags of the
+// test binary (-args) choose the IP families, the plugin that connects pods, and the lab's name, by which two runs keep apart.
+//
+// Members are pods that do nothing but serve; what is checked of one is done in its network namespace, on sockets that
+// the kernel cannot tell from the pod's own, because a program started there for each try would take longer than the try. Where the
+// pod's own view matters, such as its resolv.conf, a tool is run in it.
 package e2e

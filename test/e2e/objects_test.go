@@ -11,6 +11,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -88,19 +89,27 @@ func group(ctx context.Context, name string) (*v1alpha1.EgressGroup, error) {
 // awaitTrue waits until the condition of the group is true, for its present generation, and returns what it says.
 func awaitTrue(t *testing.T, name, condition string) (reason, message string) {
 	t.Helper()
-	await(t, 30*time.Second, fmt.Sprintf("%s of %s is True", condition, name), func(ctx context.Context) (string, error) {
+	c := awaitCondition(t, name, condition, metav1.ConditionTrue)
+	return c.Reason, c.Message
+}
+
+// awaitCondition waits until the condition of the group has that status, for its present generation, and returns it.
+func awaitCondition(t *testing.T, name, kind string, status metav1.ConditionStatus) metav1.Condition {
+	t.Helper()
+	var found metav1.Condition
+	await(t, 30*time.Second, fmt.Sprintf("%s of %s is %s", kind, name, status), func(ctx context.Context) (string, error) {
 		g, err := group(ctx, name)
 		if err != nil {
 			return "", err
 		}
-		c := meta.FindStatusCondition(g.Status.Conditions, condition)
-		if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != g.Generation {
+		c := meta.FindStatusCondition(g.Status.Conditions, kind)
+		if c == nil || c.Status != status || c.ObservedGeneration != g.Generation {
 			return fmt.Sprintf("%+v", g.Status.Conditions), nil
 		}
-		reason, message = c.Reason, c.Message
+		found = *c
 		return "", nil
 	}, &v1alpha1.EgressGroupList{})
-	return reason, message
+	return found
 }
 
 // leftOf says what of a deleted group is still there.
@@ -132,6 +141,35 @@ func nodesLabelled(ctx context.Context, name string) (string, error) {
 	return "", err
 }
 
+// awaitGoing waits until the agent of a node has told that the group has no member there any more.
+func awaitGoing(t *testing.T, group, node string) {
+	t.Helper()
+	key := client.ObjectKey{Namespace: stage.Namespace, Name: v1alpha1.GatewayName(group, node)}
+	await(t, time.Minute, fmt.Sprintf("the gateway of %s on %s is to go", group, node), func(ctx context.Context) (string, error) {
+		egw := new(v1alpha1.EgressGateway)
+		err := s.Client.Get(ctx, key, egw)
+		if apierrors.IsNotFound(err) || err == nil && !egw.DeletionTimestamp.IsZero() {
+			return "", nil
+		}
+		return "it is to stay", err
+	}, &v1alpha1.EgressGatewayList{})
+}
+
+// awaitAgents waits until there is an agent at work on every node. It may be called after the test's own context has ended.
+func awaitAgents(ctx context.Context) error {
+	return waitFor(ctx, func(ctx context.Context) (string, error) {
+		ds := new(appsv1.DaemonSet)
+		if err := s.Client.Get(ctx, client.ObjectKey{Namespace: stage.Namespace, Name: "tailgate-agent"}, ds); err != nil {
+			return "", err
+		}
+		st, nodes := ds.Status, int32(len(s.Lab.Nodes()))
+		if st.ObservedGeneration != ds.Generation || st.NumberReady != nodes || st.UpdatedNumberScheduled != nodes {
+			return fmt.Sprintf("%d of %d agents are ready", st.NumberReady, nodes), nil
+		}
+		return "", nil
+	}, &appsv1.DaemonSetList{})
+}
+
 // deleteOperator deletes the operator's pods at once, whichever leads.
 func deleteOperator(t *testing.T) {
 	t.Helper()
@@ -140,4 +178,22 @@ func deleteOperator(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// awaitGatewayCondition waits until a condition of the group's gateway on a node has that status, and returns it.
+func awaitGatewayCondition(t *testing.T, group, node, kind string, status metav1.ConditionStatus) metav1.Condition {
+	t.Helper()
+	var found metav1.Condition
+	key := client.ObjectKey{Namespace: stage.Namespace, Name: v1alpha1.GatewayName(group, node)}
+	await(t, 30*time.Second, fmt.Sprintf("%s of %s on %s is %s", kind, group, node, status), func(ctx context.Context) (string, error) {
+		egw := new(v1alpha1.EgressGateway)
+		err := s.Client.Get(ctx, key, egw)
+		c := meta.FindStatusCondition(egw.Status.Conditions, kind)
+		if err != nil || c == nil || c.Status != status {
+			return fmt.Sprintf("%+v", egw.Status.Conditions), err
+		}
+		found = *c
+		return "", nil
+	}, &v1alpha1.EgressGatewayList{})
+	return found
 }

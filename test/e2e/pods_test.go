@@ -11,10 +11,9 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-
-	"github.com/rajsinghtech/tailgate/test/rig"
 )
 
 // testImage has the tools of test/lab/cmd/labtool.
@@ -23,8 +22,13 @@ const testImage = "lab.local/test:1"
 // member is the label that groups of deploy/examples select.
 var member = map[string]string{"tailgate.dev/egress": "true"}
 
-// runPod starts a pod of the test image on a node, and waits until it runs. It goes with the test.
-func runPod(t *testing.T, name, node string, labels map[string]string, change ...func(*corev1.Pod)) *corev1.Pod {
+// in puts a pod into a namespace other than default.
+func in(namespace string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Namespace = namespace }
+}
+
+// startPod makes a pod of the test image on a node; see [awaitPods]. It goes with the test.
+func startPod(t *testing.T, name, node string, labels map[string]string, change ...func(*corev1.Pod)) *corev1.Pod {
 	t.Helper()
 	p := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "default", Labels: labels},
@@ -41,25 +45,76 @@ func runPod(t *testing.T, name, node string, labels map[string]string, change ..
 	if err := s.Client.Create(within(t, time.Minute), p); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { deletePod(t, p) })
-	await(t, time.Minute, "pod "+name+" runs", func(ctx context.Context) (string, error) {
-		err := s.Client.Get(ctx, client.ObjectKeyFromObject(p), p)
-		if err != nil || ready(*p) {
-			return "", err
-		}
-		return string(p.Status.Phase), nil
-	}, &corev1.PodList{})
+	t.Cleanup(func() { deletePods(t, p) })
 	return p
+}
+
+// awaitPods waits until pods are ready, and brings what is known of them up to date.
+func awaitPods(t *testing.T, pods ...*corev1.Pod) {
+	t.Helper()
+	await(t, time.Minute, fmt.Sprintf("%d pods run", len(pods)), func(ctx context.Context) (string, error) {
+		for _, p := range pods {
+			if err := s.Client.Get(ctx, client.ObjectKeyFromObject(p), p); err != nil {
+				return "", err
+			}
+			if !ready(*p) {
+				return fmt.Sprintf("%s is %s", p.Name, p.Status.Phase), nil
+			}
+		}
+		return "", nil
+	}, &corev1.PodList{})
+}
+
+// runPod starts a pod of the test image on a node, and waits until it runs. It goes with the test.
+func runPod(t *testing.T, name, node string, labels map[string]string, change ...func(*corev1.Pod)) *corev1.Pod {
+	t.Helper()
+	p := startPod(t, name, node, labels, change...)
+	awaitPods(t, p)
+	return p
+}
+
+// startMembers starts n members of a group of deploy/examples on a node: of payments in its namespace, of peers in
+// default.
+func startMembers(t *testing.T, group, node string, n int) []*corev1.Pod {
+	t.Helper()
+	namespace := "default"
+	if group == payments {
+		namespace = payments
+	}
+	var pods []*corev1.Pod
+	for i := range n {
+		pods = append(pods, startPod(t, fmt.Sprintf("%s-%s-%d", group, node, i), node, member, in(namespace)))
+	}
+	return pods
+}
+
+// deletePods deletes pods at once and waits until they are gone.
+func deletePods(t *testing.T, pods ...*corev1.Pod) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	defer cancel()
+	for _, p := range pods {
+		if err := s.Client.Delete(ctx, p); client.IgnoreNotFound(err) != nil {
+			t.Errorf("delete pod %s: %v", p.Name, err)
+		}
+	}
+	err := waitFor(ctx, func(ctx context.Context) (string, error) {
+		for _, p := range pods {
+			if err := s.Client.Get(ctx, client.ObjectKeyFromObject(p), new(corev1.Pod)); !apierrors.IsNotFound(err) {
+				return "pod " + p.Name + " is still there", err
+			}
+		}
+		return "", nil
+	}, &corev1.PodList{})
+	if err != nil {
+		t.Error(err)
+	}
 }
 
 // deletePod deletes a pod at once and waits until it is gone.
 func deletePod(t *testing.T, p *corev1.Pod) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
-	defer cancel()
-	if out, err := s.Kubectl(ctx, "delete", "pod", "-n", p.Namespace, p.Name, "--ignore-not-found", "--wait"); err != nil {
-		t.Errorf("delete pod %s: %v %s", p.Name, err, out)
-	}
+	deletePods(t, p)
 }
 
 // inPod runs a tool in a pod, and returns what it prints.
@@ -92,26 +147,6 @@ func whoAmI(t *testing.T, p *corev1.Pod, server netip.Addr) (from netip.Addr, vi
 	}
 	ap, err := netip.ParseAddrPort(addr)
 	return ap.Addr(), via, err
-}
-
-// TestMembers: a pod that a group selects reaches a peer as the group's device, both ways of becoming one: at its start, and
-// live.
-func TestMembers(t *testing.T) {
-	apply(t, peers)
-	live := runPod(t, "live", n2, nil)
-	first := runPod(t, "first", n1, member)
-	awaitGateways(t, peers, n1)
-	label(t, live, member)
-	awaitGateways(t, peers, n1, n2)
-	devices := awaitDevices(t, "tag:egress-peers", 2, time.Minute)
-	peer := s.Rig.Nodes[rig.Plain]
-	for _, p := range []*corev1.Pod{first, live} {
-		for _, dst := range []netip.Addr{peer.Tail4, peer.Tail6} {
-			from, via, err := whoAmI(t, p, dst)
-			t.Logf("%s to %v: seen as %v by %s (%v)", p.Name, dst, from, via, err)
-		}
-	}
-	t.Logf("devices %+v", devices)
 }
 
 // label sets labels of a pod.

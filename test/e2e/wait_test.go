@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -25,26 +27,33 @@ func within(t *testing.T, limit time.Duration) context.Context {
 // await waits until cond returns "", and looks again at each event of lists; cond says what is missing.
 func await(t *testing.T, limit time.Duration, what string, cond func(context.Context) (string, error), lists ...client.ObjectList) {
 	t.Helper()
-	ctx, began := within(t, limit), time.Now()
+	began := time.Now()
+	if err := waitFor(within(t, limit), cond, lists...); err != nil {
+		t.Fatalf("%s: not within %v: %v", what, limit, err)
+	}
+	t.Logf("%s: after %v", what, time.Since(began).Round(time.Millisecond))
+}
+
+// waitFor is [await] for what ends with another context than the test's.
+func waitFor(ctx context.Context, cond func(context.Context) (string, error), lists ...client.ObjectList) error {
 	event := make(chan struct{}, 1)
 	for _, list := range lists {
 		w, err := s.Client.Watch(ctx, list)
 		if err != nil {
-			t.Fatalf("%s: watch: %v", what, err)
+			return fmt.Errorf("watch %T: %w", list, err)
 		}
-		t.Cleanup(w.Stop)
+		defer w.Stop()
 		go relay(ctx, w, event)
 	}
 	for {
 		missing, err := cond(ctx)
 		if err == nil && missing == "" {
-			t.Logf("%s: after %v", what, time.Since(began).Round(time.Millisecond))
-			return
+			return nil
 		}
 		select {
 		case <-event:
 		case <-ctx.Done():
-			t.Fatalf("%s: not within %v: %s (%v)", what, limit, missing, err)
+			return fmt.Errorf("%s (%w)", missing, errors.Join(err, ctx.Err()))
 		}
 	}
 }

@@ -1,0 +1,484 @@
+//go:build e2e && linux
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"tailscale.com/tailcfg"
+
+	"github.com/rajsinghtech/tailgate/internal/ident"
+	"github.com/rajsinghtech/tailgate/internal/topology"
+	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
+	"github.com/rajsinghtech/tailgate/test/rig"
+	"github.com/rajsinghtech/tailgate/test/tailnet"
+	"github.com/rajsinghtech/tailgate/test/tailnet/peer"
+	"github.com/rajsinghtech/tailgate/test/tailnet/world"
+)
+
+// TestEgressDatapath: members reach peers, all protocols and both families, as their group's device on their node. Nobody
+// else does, and nobody reaches a member by the way that its own traffic takes.
+func TestEgressDatapath(t *testing.T) {
+	apply(t, peers)
+	makeOther(t, func(*v1alpha1.EgressGroupSpec) {})
+	first, second := startPod(t, "first", n1, member), startPod(t, "second", n2, member)
+	rival, outsider := startPod(t, "rival", n1, otherMember), startPod(t, "outsider", n1, nil)
+	live := startPod(t, "live", n1, nil)
+	awaitPods(t, first, second, rival, outsider, live)
+	label(t, live, member)
+	awaitGateways(t, peers, n1, n2)
+	awaitGateways(t, other, n1)
+
+	a, b, r, x, l := enter(t, first), enter(t, second), enter(t, rival), enter(t, outsider), enter(t, live)
+	plain := s.Rig.Nodes[rig.Plain]
+	device := map[*world.Host][]netip.Addr{a: tailnetAddrs(t, peers, n1), b: tailnetAddrs(t, peers, n2), r: tailnetAddrs(t, other, n1)}
+	device[l] = device[a]
+
+	t.Run("peer", func(t *testing.T) {
+		for h, own := range device {
+			for _, f := range families {
+				awaitSeen(t, "a peer", h, plain.Tail(f), pick(f, own...))
+			}
+		}
+		for _, f := range families {
+			if all := []netip.Addr{pick(f, device[a]...), pick(f, device[b]...), pick(f, device[r]...)}; len(slices.Compact(slices.SortedFunc(slices.Values(all), netip.Addr.Compare))) != 3 {
+				t.Errorf("three gateways have the addresses %v", all)
+			}
+			carries(t, a, plain.Tail(f))
+		}
+	})
+	t.Run("as the pod itself sees it", func(t *testing.T) {
+		from, via, err := whoAmI(t, first, plain.Tail4)
+		if err != nil || from != device[a][0] || via != plain.Name {
+			t.Errorf("answered by %q, which sees %v, not %v; %v", via, from, device[a][0], err)
+		}
+	})
+	t.Run("outsider", func(t *testing.T) {
+		for _, f := range families {
+			nobodyElse(t, x, plain, plain.Tail(f))
+		}
+		if out := ip(t, x, "rule") + ip(t, x, "-6", "rule"); strings.Contains(out, fmt.Sprint(ident.TableMember)) || rig.HasLink(x, ident.MemberLink) {
+			t.Errorf("a pod that is no member has what members have: %s", out)
+		}
+	})
+	t.Run("node that routes to the gateway", func(t *testing.T) {
+		for _, f := range clusterFamilies() {
+			byNode(t, f, x, plain)
+		}
+	})
+	t.Run("never by eth0", func(t *testing.T) {
+		end := watchEth0(t, a, onlyTunnel)
+		for _, f := range families {
+			boundIsRefused(t, a, plain.Tail(f))
+		}
+		end()
+	})
+	t.Run("member to member", func(t *testing.T) {
+		for _, f := range families {
+			memberToMember(t, f, a, l, first.Spec.NodeName)
+		}
+	})
+	t.Run("peer to member", func(t *testing.T) {
+		serveIn(t, a, netip.MustParseAddrPort("[::]:80"), peer.Handler("member"))
+		for _, f := range families {
+			peerToMember(t, plain, a, linkAddr(t, a, f), pick(f, device[a]...))
+		}
+	})
+}
+
+// nobodyElse checks that a pod which is no member does not get through to a peer, whatever it tries.
+func nobodyElse(t *testing.T, x *world.Host, plain *rig.Node, to netip.Addr) {
+	t.Helper()
+	c, err := rig.StartCapture(plain.Host, ident.TUN, func(p rig.Packet) bool { return p.Src == x.V4 || p.Src == x.V6 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Stop()
+	closed(t, x, netip.AddrPortFrom(to, 80)) // how soon is the cluster network's affair
+	spray(t, x, to)
+	if err := c.Sync(within(t, slow), s.Rig.Nodes[rig.SubnetRouter].Tail(familyOf(to))); err != nil {
+		t.Error(err)
+	}
+	if n, first := c.Count(); n > 0 {
+		t.Errorf("%d packets of a pod that is no member reached the peer, such as %v", n, first)
+	}
+}
+
+// byNode has the node route the tailnet to the gateway's pod, as somebody with rights there could, and checks that the gateway
+// takes nothing from who is no member.
+func byNode(t *testing.T, f int, x *world.Host, plain *rig.Node) {
+	t.Helper()
+	gwPod := podOfN1(t, peers)
+	node, gw := enterNode(t, n1), enter(t, &gwPod)
+	dst := netip.PrefixFrom(plain.Tail(f), plain.Tail(f).BitLen())
+	link := routeLink(t, node, addr(gw, f))
+	if err := rig.AddRoute(node, dst, addr(gw, f), link); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := rig.DeleteRoute(node, dst, link); err != nil {
+			t.Error(err)
+		}
+	}()
+	came, err := rig.StartCapture(gw, "eth0", func(p rig.Packet) bool { return !p.Out && p.Dst == plain.Tail(f) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer came.Stop()
+	out, err := rig.StartCapture(gw, ident.TUN, func(p rig.Packet) bool { return p.Src == addr(x, f) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Stop()
+	spray(t, x, plain.Tail(f))
+	closed(t, x, netip.AddrPortFrom(plain.Tail(f), 80))
+	if n, _ := came.Count(); n == 0 {
+		t.Error("no packet came to the gateway, so this proves nothing")
+	}
+	if n, first := out.Count(); n > 0 {
+		t.Errorf("the gateway passed on %d packets, such as %v", n, first)
+	}
+}
+
+// routeLink is the link by which a host reaches an address.
+func routeLink(t *testing.T, h *world.Host, to netip.Addr) string {
+	t.Helper()
+	fields := strings.Fields(ip(t, h, "route", "get", to.String()))
+	if i := slices.Index(fields, "dev"); i >= 0 && i+1 < len(fields) {
+		return fields[i+1]
+	}
+	t.Fatalf("%s has no route to %v: %q", h.Name, to, fields)
+	return ""
+}
+
+// linkAddr is a member's own on its link.
+func linkAddr(t *testing.T, h *world.Host, f int) netip.Addr {
+	t.Helper()
+	for line := range strings.Lines(ip(t, h, "-o", "addr", "show", "dev", ident.MemberLink)) {
+		fields := strings.Fields(line)
+		if p, err := netip.ParsePrefix(fields[3]); err == nil && familyOf(p.Addr()) == f && !p.Addr().IsLinkLocalUnicast() || f == 4 && err == nil && p.Addr().Is4() {
+			return p.Addr()
+		}
+	}
+	t.Fatalf("%s has no IPv%d address on %s", h.Name, f, ident.MemberLink)
+	return netip.Addr{}
+}
+
+// memberToMember: a member that routes another's address to the gateway gets nowhere.
+func memberToMember(t *testing.T, f int, from, to *world.Host, node string) {
+	t.Helper()
+	dst := linkAddr(t, to, f)
+	via := pick(f, ident.GatewayV4, ident.GatewayV6)
+	if err := rig.AddRoute(from, netip.PrefixFrom(dst, dst.BitLen()), via, ident.MemberLink); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := rig.DeleteRoute(from, netip.PrefixFrom(dst, dst.BitLen()), ident.MemberLink); err != nil {
+			t.Error(err)
+		}
+	}()
+	left, err := rig.StartCapture(from, ident.MemberLink, func(p rig.Packet) bool { return p.Out && p.Dst == dst })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer left.Stop()
+	came, err := rig.StartCapture(to, ident.MemberLink, func(p rig.Packet) bool { return !p.Out && p.Src == linkAddr(t, from, f) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer came.Stop()
+	spray(t, from, dst)
+	closed(t, from, netip.AddrPortFrom(dst, 8080))
+	if n, _ := left.Count(); n == 0 {
+		t.Error("no packet was sent to the gateway, so this proves nothing")
+	}
+	if err := came.Sync(within(t, slow), s.Rig.Nodes[rig.Plain].Tail(f)); err != nil {
+		t.Error(err)
+	}
+	if n, first := came.Count(); n > 0 {
+		t.Errorf("%d packets reached another member on %s, such as %v", n, node, first)
+	}
+}
+
+// peerToMember: a peer does not reach a member that listens, nor what the gateway itself serves.
+func peerToMember(t *testing.T, plain *rig.Node, m *world.Host, link, gateway netip.Addr) {
+	t.Helper()
+	dst := netip.PrefixFrom(link, link.BitLen())
+	if err := rig.AddRoute(plain.Host, dst, netip.Addr{}, ident.TUN); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := rig.DeleteRoute(plain.Host, dst, ident.TUN); err != nil {
+			t.Error(err)
+		}
+	}()
+	c, err := rig.StartCapture(m, ident.MemberLink, func(p rig.Packet) bool { return !p.Out && p.Dport == 80 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Stop()
+	var g errgroup.Group
+	for _, to := range []netip.AddrPort{netip.AddrPortFrom(link, 80), netip.AddrPortFrom(gateway, 80), netip.AddrPortFrom(gateway, 8080), netip.AddrPortFrom(gateway, gatewayPort)} {
+		g.Go(func() error {
+			if conn, err := plain.Dial(within(t, time.Second), "tcp", to.String()); err == nil {
+				return fmt.Errorf("a peer was let in at %v: %v", to, conn.Close())
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+	if err := c.Sync(within(t, slow), plain.Tail(familyOf(link))); err != nil {
+		t.Error(err)
+	}
+	if n, first := c.Count(); n > 0 {
+		t.Errorf("%d packets of a peer reached a member, such as %v", n, first)
+	}
+}
+
+// gatewayPort is where gateways serve probes and metrics to the cluster.
+const gatewayPort = 9002
+
+// TestSubnetRouterReachability: routes given are steered, live; without any, those that the gateway accepts are, as they come
+// and go. The tailnet's own addresses, 4via6 among them, are in any case. A route into the cluster changes nothing.
+func TestSubnetRouterReachability(t *testing.T) {
+	makeOther(t, func(g *v1alpha1.EgressGroupSpec) {
+		g.Mode, g.Routes = v1alpha1.ModeSubnet, []string{rig.SubnetV4.String()}
+	})
+	pod, outsider := startPod(t, "subnet", n1, otherMember), startPod(t, "outsider", n1, nil)
+	awaitPods(t, pod, outsider)
+	awaitGateways(t, other, n1)
+	m, x := enter(t, pod), enter(t, outsider)
+	backend := s.Rig.Backend
+	// The router masquerades: what is behind it sees its address there.
+	router4, router6 := rig.SubnetV4.Addr().Next(), rig.SubnetV6.Addr().Next()
+
+	t.Run("routes given", func(t *testing.T) {
+		awaitSeen(t, "a subnet", m, backend.V4, router4)
+		carries(t, m, backend.V4)
+		notSteered(t, m, rig.SubnetV6)
+		closed(t, m, netip.AddrPortFrom(backend.V6, 80))
+		patchOther(t, fmt.Sprintf(`{"routes":[%q,%q]}`, rig.SubnetV4, rig.SubnetV6))
+		awaitSeen(t, "a route added", m, backend.V6, router6)
+		carries(t, m, backend.V6)
+		patchOther(t, fmt.Sprintf(`{"routes":[%q]}`, rig.SubnetV6))
+		awaitNotSteered(t, m, rig.SubnetV4)
+		closed(t, m, netip.AddrPortFrom(backend.V4, 80))
+		awaitSeen(t, "a route that stays", m, backend.V6, router6)
+	})
+	t.Run("4via6", func(t *testing.T) {
+		to := rig.Via.Addr(s.Rig.ViaBackend.V4)
+		awaitSeen(t, "a 4via6 address", m, to, rig.Via.V4.Addr().Next())
+		closed(t, x, netip.AddrPortFrom(to, 80))
+	})
+	t.Run("routes not accepted", func(t *testing.T) {
+		patchOther(t, fmt.Sprintf(`{"routes":[%q,%q]}`, rig.SubnetV4, rig.SubnetV6))
+		awaitSeen(t, "both steered", m, backend.V4, router4)
+		end := watchEth0(t, m, onlyTunnel)
+		patchOther(t, `{"acceptRoutes":false}`)
+		for _, f := range families {
+			awaitRefused(t, "acceptRoutes off", m, addr(backend, f))
+			spray(t, m, addr(backend, f))
+			boundIsRefused(t, m, addr(backend, f))
+		}
+		end()
+		patchOther(t, `{"acceptRoutes":true}`)
+		awaitSeen(t, "acceptRoutes on", m, backend.V4, router4)
+	})
+	t.Run("routes mirrored", func(t *testing.T) {
+		patchOther(t, `{"routes":null}`)
+		awaitSeen(t, "mirrored", m, backend.V4, router4)
+		awaitSeen(t, "mirrored", m, backend.V6, router6)
+		router := s.Rig.Nodes[rig.SubnetRouter].Name
+		approve(t, router, rig.SubnetV6)
+		awaitNotSteered(t, m, rig.SubnetV4)
+		closed(t, m, netip.AddrPortFrom(backend.V4, 80))
+		awaitSeen(t, "a route that stays", m, backend.V6, router6)
+		approve(t, router, rig.SubnetV4, rig.SubnetV6)
+		awaitSeen(t, "a route that came back", m, backend.V4, router4)
+	})
+	t.Run("outsider", func(t *testing.T) {
+		for _, f := range families {
+			closed(t, x, netip.AddrPortFrom(addr(backend, f), 80))
+		}
+	})
+	t.Run("routes into the cluster", func(t *testing.T) { intoCluster(t, m, x, outsider.Name) })
+}
+
+// approve changes which routes of a node are approved.
+func approve(t *testing.T, node string, routes ...netip.Prefix) {
+	t.Helper()
+	if err := s.Rig.Tailnet.ApproveRoutes(node, routes...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// steered reports whether a prefix is in the member's own table.
+func steered(t *testing.T, h *world.Host, p netip.Prefix) bool {
+	t.Helper()
+	return strings.Contains(memberTable(t, h), p.String()+" ")
+}
+
+// memberTable shows what is in the table of a member, both families.
+func memberTable(t *testing.T, h *world.Host) string {
+	t.Helper()
+	table := fmt.Sprint(ident.TableMember)
+	return ip(t, h, "-4", "route", "show", "table", table) + "\n" + ip(t, h, "-6", "route", "show", "table", table)
+}
+
+func notSteered(t *testing.T, h *world.Host, p netip.Prefix) {
+	t.Helper()
+	if steered(t, h, p) {
+		t.Errorf("%v is steered:\n%s", p, memberTable(t, h))
+	}
+}
+
+// awaitNotSteered waits until a prefix is not steered any more.
+func awaitNotSteered(t *testing.T, h *world.Host, p netip.Prefix) {
+	t.Helper()
+	took, err := eventually(t, func(context.Context) error {
+		if steered(t, h, p) {
+			return fmt.Errorf("%v is still steered", p)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%v is not steered any more after %v", p, took)
+}
+
+// intoCluster advertises CIDRs of the cluster, and some that cover it, to a group that mirrors routes.
+func intoCluster(t *testing.T, m, x *world.Host, xName string) {
+	t.Helper()
+	plan := s.Lab.Plan
+	inside := slices.Concat(plan.Node(n1).PodNets, plan.ServiceNets)
+	covering := slices.Clone(plan.PodNets) // as nodes have their parts of it
+	for _, p := range plan.PodNets {
+		wide := 8 // 10.0.0.0/8
+		if p.Addr().Is6() {
+			wide = 32 // fd00:10::/32
+		}
+		covering = append(covering, netip.PrefixFrom(p.Addr(), wide).Masked())
+	}
+	advertise(t, "wide", slices.Concat(inside, covering)...)
+	for _, c := range covering {
+		if _, err := eventually(t, func(context.Context) error {
+			if !steered(t, m, c) {
+				return fmt.Errorf("%v is not steered", c)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, p := range inside {
+		notSteered(t, m, p)
+	}
+	end := watchEth0(t, m, func(p rig.Packet) bool { return ident.MemberV4.Contains(p.Src) || ident.MemberV6.Contains(p.Src) })
+	inCluster(t, "with a route over the cluster", m, x, xName)
+	for _, f := range clusterFamilies() {
+		asks(t, "a pod asks the member", x, netip.AddrPortFrom(addr(m, f), 8080), m.Name, addr(x, f))
+	}
+	end()
+	condition := awaitGatewayCondition(t, other, n1, v1alpha1.ConditionRoutesSteered, "False")
+	t.Logf("RoutesSteered: %s %s", condition.Reason, condition.Message)
+	for _, p := range inside {
+		if !strings.Contains(condition.Message, p.String()) {
+			t.Errorf("RoutesSteered does not name %v: %q", p, condition.Message)
+		}
+	}
+	if sn, err := snapshotOf(t, other, n1); err != nil || !sn.Ready {
+		t.Errorf("the gateway is not ready with such routes: %+v, %v", sn, err)
+	}
+	// The kubelet's probes of the gateway itself, from the node.
+	pods, err := gatewayPods(within(t, time.Minute), other)
+	gw := pods[n1]
+	if err != nil || !ready(gw) {
+		t.Errorf("the gateway's pod is not ready with such routes: %+v, %v", gw.Status, err)
+	}
+	node, gwHost := enterNode(t, n1), enter(t, &gw)
+	for _, f := range clusterFamilies() {
+		if _, err := rig.GetPage(within(t, quick), node, netip.AddrPortFrom(addr(gwHost, f), gatewayPort), "/healthz"); err != nil {
+			t.Errorf("the node's probe of the gateway: %v", err)
+		}
+	}
+}
+
+// advertise has a node of that name advertise routes, until the test ends.
+func advertise(t *testing.T, name string, routes ...netip.Prefix) {
+	t.Helper()
+	h := s.Rig.World.Host(name)
+	if h == nil {
+		var err error
+		if h, err = s.Rig.AddHost(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	key := s.Rig.Tailnet.CreateKey(tailnet.KeyOptions{Preauthorized: true, Ephemeral: true, Tags: []string{"tag:node"}})
+	p, err := peer.Start(within(t, time.Minute), h, peer.Config{
+		Name: name, ControlURL: s.Rig.Tailnet.ControlURL(), AuthKey: key.Secret, Routes: routes, Ephemeral: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Stop(); err != nil {
+			t.Error(err)
+		}
+		s.Rig.Tailnet.DeleteNode(tailcfg.StableNodeID(p.StableID))
+	})
+}
+
+// inCluster checks what of the cluster every pod reaches, a member as any other: its resolver, the API server, pods
+// and nodes. x is another pod of the test image.
+func inCluster(t *testing.T, what string, m, x *world.Host, xName string) {
+	t.Helper()
+	for _, dns := range s.Lab.Plan.DNS {
+		for _, network := range []string{"udp", "tcp"} {
+			got, err := rig.Lookup(within(t, quick), m, network, dns, rig.ClusterName, familyOf(s.Lab.Plan.API))
+			if err != nil || !slices.Equal(got, []netip.Addr{s.Lab.Plan.API}) {
+				t.Errorf("%s: %s at %v over %s is %v, want %v; %v", what, rig.ClusterName, dns, network, got, s.Lab.Plan.API, err)
+			}
+		}
+	}
+	if c, err := m.Dial(within(t, quick), "tcp", netip.AddrPortFrom(s.Lab.Plan.API, 443).String()); err != nil {
+		t.Errorf("%s: the API server: %v", what, err)
+	} else if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, f := range clusterFamilies() {
+		asks(t, what+", a pod", m, netip.AddrPortFrom(addr(x, f), 8080), xName, addr(m, f))
+		if err := rig.Ping(within(t, quick), m, pick(f, s.Lab.Plan.Node(n2).Addrs...)); err != nil {
+			t.Errorf("%s: a node: %v", what, err)
+		}
+	}
+}
+
+// TestAppConnectorReachability: the route of an app connector is a route as any other.
+func TestAppConnectorReachability(t *testing.T) {
+	makeOther(t, func(g *v1alpha1.EgressGroupSpec) { g.Mode = v1alpha1.ModeSubnet })
+	pod, outsider := startPod(t, "app", n1, otherMember), startPod(t, "outsider", n1, nil)
+	awaitPods(t, pod, outsider)
+	awaitGateways(t, other, n1)
+	m, x := enter(t, pod), enter(t, outsider)
+	saas, connector := s.Rig.SaaS, s.Rig.Nodes[rig.AppConnector]
+	awaitSeen(t, "an app", m, saas.V4, rig.AppV4.Addr().Next())
+	carries(t, m, saas.V4)
+	closed(t, x, netip.AddrPortFrom(saas.V4, 80))
+	// As a route that the connector learned for an app goes and comes.
+	end := watchEth0(t, m, func(p rig.Packet) bool { return topology.TailnetPrefixes()[0].Contains(p.Dst) })
+	approve(t, connector.Name)
+	awaitNotSteered(t, m, rig.AppV4)
+	approve(t, connector.Name, rig.AppV4)
+	awaitSeen(t, "an app again", m, saas.V4, rig.AppV4.Addr().Next())
+	end()
+}
