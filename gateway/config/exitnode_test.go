@@ -76,6 +76,9 @@ func TestResolve(t *testing.T) {
 		if diff := cmp.Diff(want, e.Resolve(tailnet), compare); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", selector, diff)
 		}
+		if there := want.Reason == ExitOff || want.Reason == ExitByEngine || want.ID != ""; want.Lacking() == there {
+			t.Errorf("%q: there is none: %v", selector, want.Lacking())
+		}
 	}
 }
 

@@ -125,6 +125,11 @@ func (e ExitNode) auto(peers []Peer) Resolution {
 		"no node of the tailnet offers an exit for %s; approve one in the tailnet; until then exit traffic is dropped", quote(e.Text, nil))}
 }
 
+// Lacking reports whether an exit node is wanted and there is none. One that is offline is there.
+func (r Resolution) Lacking() bool {
+	return r.Reason == ExitNotFound || r.Reason == ExitAmbiguous || r.Reason == ExitNotOffered
+}
+
 // Prefs returns the preferences that put the resolution into force, for
 // LocalBackend.EditPrefs; for Start use [Resolution.ApplyTo]. They touch nothing
 // else, so they can be applied with [Config.Prefs] or by themselves.

@@ -10,6 +10,7 @@ import (
 	"tailscale.com/types/netmap"
 
 	"github.com/rajsinghtech/tailgate/gateway/config"
+	"github.com/rajsinghtech/tailgate/internal/topology"
 )
 
 // exitState is the exit node as last put into the preferences.
@@ -77,6 +78,8 @@ func (n *Node) setExit(r config.Resolution) {
 	if !changed {
 		return
 	}
+	// The error is in the dataplane's status; the routes to come try again.
+	_ = n.setIntent(func(g *topology.Gateway) { g.NoExit = r.Lacking() })
 	log := n.log.With("wanted", r.Wanted.String(), "id", string(r.ID), "reason", string(r.Reason))
 	if r.Msg != "" {
 		log.Warn("exit node: " + r.Msg)

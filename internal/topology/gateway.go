@@ -21,6 +21,9 @@ type Gateway struct {
 	// Routes lead to the tailnet: peers, subnets, the service addresses, and
 	// 0.0.0.0/0 and ::/0 with an exit node.
 	Routes []netip.Prefix
+	// NoExit: an exit node is wanted, and there is none. Tailscale then sends all there is into the tunnel, where it
+	// vanishes; here default routes are left out, and members hear at once that there is no way.
+	NoExit bool
 	// Local are prefixes that must not go to the exit node (the gateway's LAN,
 	// when the configuration keeps that direct). Members reach them by their own
 	// interface or not at all, never through the gateway's.
@@ -88,7 +91,9 @@ func family(a netip.Addr) netstate.Family {
 func (g Gateway) routes() []netstate.Route {
 	unicast := make(map[netip.Prefix]bool)
 	for _, p := range g.Routes {
-		unicast[p.Masked()] = true
+		if p.Bits() > 0 || !g.NoExit {
+			unicast[p.Masked()] = true
+		}
 	}
 	for _, p := range slices.Concat(g.Local, neverTailnet) {
 		unicast[p.Masked()] = false

@@ -117,6 +117,16 @@ func TestGatewayRoutes(t *testing.T) {
 	}
 }
 
+// Without the exit node that is wanted nothing is left of its default routes but what answers that there is no way.
+func TestGatewayNoExit(t *testing.T) {
+	lacking, without := withExit, withExit
+	lacking.NoExit = true
+	without.Routes = without.Routes[2:]
+	if diff := cmp.Diff(without.State().String(), lacking.State().String()); diff != "" {
+		t.Errorf("without default routes, and without an exit node:\n%s", diff)
+	}
+}
+
 // Every steered prefix has its fallback, linked or not, and only the link is ever a way out.
 func TestMemberFailsClosed(t *testing.T) {
 	for _, m := range []Member{peersOnly, exit, {Prefixes: TailnetPrefixes(), Exit: true}} {
