@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -228,7 +229,7 @@ func peerToMember(t *testing.T, plain *rig.Node, m *world.Host, link, gateway ne
 	for _, to := range []netip.AddrPort{netip.AddrPortFrom(link, 80), netip.AddrPortFrom(gateway, 80), netip.AddrPortFrom(gateway, 8080), netip.AddrPortFrom(gateway, gatewayPort)} {
 		g.Go(func() error {
 			if conn, err := plain.Dial(within(t, time.Second), "tcp", to.String()); err == nil {
-				return fmt.Errorf("a peer was let in at %v: %v", to, conn.Close())
+				return errors.Join(fmt.Errorf("a peer was let in at %v", to), conn.Close())
 			}
 			return nil
 		})
@@ -345,7 +346,7 @@ func notSteered(t *testing.T, h *world.Host, p netip.Prefix) {
 func awaitNotSteered(t *testing.T, h *world.Host, p netip.Prefix) {
 	t.Helper()
 	took, err := eventually(t, func(context.Context) error {
-		if steered(t, h, p) {
+		if steered(t, h, p) { //nolint:contextcheck // it takes a moment, and the test's own limit will do
 			return fmt.Errorf("%v is still steered", p)
 		}
 		return nil
@@ -372,7 +373,7 @@ func intoCluster(t *testing.T, m, x *world.Host, xName string) {
 	advertise(t, "wide", slices.Concat(inside, covering)...)
 	for _, c := range covering {
 		if _, err := eventually(t, func(context.Context) error {
-			if !steered(t, m, c) {
+			if !steered(t, m, c) { //nolint:contextcheck // as above
 				return fmt.Errorf("%v is not steered", c)
 			}
 			return nil

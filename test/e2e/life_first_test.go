@@ -266,8 +266,9 @@ func (l *life) agentAbsent(t *testing.T) {
 	}, &corev1.PodList{})
 	awaitAgent(t, n1, "")
 	// Until a moment ago there was an agent, for whose return members would wait, and nobody knows yet who is one.
+	socket := rootOf(t, n2) + "/root" + cnirpc.Socket
 	retry(t, time.Minute, "the agent has been away for a while", func(context.Context) error {
-		info, err := os.Lstat(rootOf(t, n2) + "/root" + cnirpc.Socket)
+		info, err := os.Lstat(socket)
 		if err == nil && time.Since(info.ModTime()) <= cnirpc.Recent {
 			err = errNotYet
 		}

@@ -66,11 +66,9 @@ func awaitPods(t *testing.T, pods ...*corev1.Pod) {
 }
 
 // runPod starts a pod of the test image on a node, and waits until it runs. It goes with the test.
-func runPod(t *testing.T, name, node string, labels map[string]string, change ...func(*corev1.Pod)) *corev1.Pod {
+func runPod(t *testing.T, name, node string, labels map[string]string, change ...func(*corev1.Pod)) {
 	t.Helper()
-	p := startPod(t, name, node, labels, change...)
-	awaitPods(t, p)
-	return p
+	awaitPods(t, startPod(t, name, node, labels, change...))
 }
 
 // startMembers starts n members of a group of deploy/examples on a node: of payments in its namespace, of peers in

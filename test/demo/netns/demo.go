@@ -131,11 +131,11 @@ func useExit(selector string) func(*ipn.ConfigVAlpha) {
 func (d *demo) runGroup(ctx context.Context, g group) {
 	d.Heading(g.title, g.says)
 	if err := d.reset(ctx); err != nil {
-		d.print(line{from: "demo", to: "gateway", proto: "-", what: "the scene as it was"}, "", err)
+		d.print(line{from: "demo", to: "gateway", proto: "-", what: "the scene as it was"}, err)
 		return
 	}
 	if err := g.run(d, ctx); err != nil && ctx.Err() == nil {
-		d.print(line{from: "demo", proto: "-", what: "the group could not go on"}, "", err)
+		d.print(line{from: "demo", proto: "-", what: "the group could not go on"}, err)
 	}
 }
 

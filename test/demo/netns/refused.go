@@ -152,7 +152,7 @@ func (d *demo) tailnetToMember(ctx context.Context) {
 	plain := d.rig.Nodes[rig.Plain]
 	ln, err := d.member.Listen("tcp", ":80")
 	if err != nil {
-		d.print(line{from: "member", proto: "TCP", what: "listen on port 80"}, "", err)
+		d.print(line{from: "member", proto: "TCP", what: "listen on port 80"}, err)
 		return
 	}
 	srv := &http.Server{Handler: peer.Handler("member"), ReadHeaderTimeout: time.Second}
@@ -164,7 +164,7 @@ func (d *demo) tailnetToMember(ctx context.Context) {
 	})
 	s, err := d.gw.Snapshot(ctx)
 	if err != nil {
-		d.print(line{from: "demo", to: "gateway", proto: "-"}, "", err)
+		d.print(line{from: "demo", to: "gateway", proto: "-"}, err)
 		return
 	}
 	for i, f := range []int{4, 6} {

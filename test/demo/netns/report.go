@@ -28,8 +28,8 @@ func (l line) row() report.Line {
 	return report.Line{Cells: []string{l.from, l.to, l.proto, family}, What: l.what}
 }
 
-func (d *demo) print(l line, note string, err error) {
-	d.Print(l.row(), 0, note, err)
+func (d *demo) print(l line, err error) {
+	d.Print(l.row(), 0, "", err)
 }
 
 func (d *demo) check(ctx context.Context, l line, limit time.Duration, f func(context.Context) (note string, err error)) bool {
