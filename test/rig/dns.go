@@ -40,6 +40,12 @@ var (
 	corpZone = zone{CorpName: {netip.MustParseAddr("10.20.0.10"), netip.MustParseAddr("fd20:20::10")}}
 )
 
+// ServeOutside makes a host the nameserver for [OutsideName], on these addresses of its: what a cluster's resolver
+// asks about names that are not the cluster's. It ends by end.
+func ServeOutside(h *world.Host, addrs ...netip.Addr) (end func() error, err error) {
+	return serveDNS(h, zone{OutsideName: clusterZone[OutsideName]}, addrs...)
+}
+
 // Known returns the address that the rig's nameservers give for name, for a family of 4 or 6.
 func Known(name string, family int) netip.Addr {
 	for _, z := range []zone{clusterZone, corpZone} {
@@ -50,23 +56,40 @@ func Known(name string, family int) netip.Addr {
 	return netip.Addr{}
 }
 
-// serveDNS is a nameserver on both addresses of a host, over UDP and TCP (RFC 1035).
-func (r *Rig) serveDNS(h *world.Host, v4, v6 netip.Addr, z zone) error {
-	for _, a := range []netip.Addr{v4, v6} {
+// serveDNS is a nameserver on addresses of a host until the rig ends.
+func (r *Rig) serveDNS(h *world.Host, z zone, addrs ...netip.Addr) error {
+	end, err := serveDNS(h, z, addrs...)
+	if err == nil {
+		r.onClose(end)
+	}
+	return err
+}
+
+// serveDNS is a nameserver on addresses of a host, over UDP and TCP (RFC 1035), until end.
+func serveDNS(h *world.Host, z zone, addrs ...netip.Addr) (end func() error, err error) {
+	var open []io.Closer
+	end = func() (err error) {
+		for _, c := range open {
+			err = errors.Join(err, c.Close())
+		}
+		return err
+	}
+	for _, a := range addrs {
 		addr := netip.AddrPortFrom(a, 53).String()
 		pc, err := h.ListenPacket("udp", addr)
 		if err != nil {
-			return fmt.Errorf("serve DNS in %s: %w", h.Name, err)
+			return nil, errors.Join(fmt.Errorf("serve DNS in %s: %w", h.Name, err), end())
 		}
+		open = append(open, pc)
 		ln, err := h.Listen("tcp", addr)
 		if err != nil {
-			return errors.Join(fmt.Errorf("serve DNS in %s: %w", h.Name, err), pc.Close())
+			return nil, errors.Join(fmt.Errorf("serve DNS in %s: %w", h.Name, err), end())
 		}
-		r.onClose(func() error { return errors.Join(pc.Close(), ln.Close()) })
+		open = append(open, ln)
 		go serveUDP(pc, z)
 		go serveTCP(ln, z)
 	}
-	return nil
+	return end, nil
 }
 
 func serveUDP(pc net.PacketConn, z zone) {

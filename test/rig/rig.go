@@ -200,7 +200,7 @@ func (r *Rig) addServices(ctx context.Context, g *errgroup.Group) (err error) {
 	for _, h := range []*world.Host{r.Internet, r.Cluster} {
 		g.Go(func() error { return r.serve(ctx, h) })
 	}
-	return r.serveDNS(r.Cluster, r.Cluster.V4, r.Cluster.V6, clusterZone)
+	return r.serveDNS(r.Cluster, clusterZone, r.Cluster.V4, r.Cluster.V6)
 }
 
 // serve runs the echo services on a host.
@@ -306,7 +306,7 @@ func (r *Rig) settle(ctx context.Context) error {
 
 // splitDNS makes a node the nameserver of a domain of its own.
 func (r *Rig) splitDNS(n *Node) error {
-	if err := r.serveDNS(n.Host, n.Tail4, n.Tail6, corpZone); err != nil {
+	if err := r.serveDNS(n.Host, corpZone, n.Tail4, n.Tail6); err != nil {
 		return err
 	}
 	return r.Tailnet.SetDNS(tailnet.DNS{SplitRoutes: map[string][]netip.AddrPort{
