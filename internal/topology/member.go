@@ -51,7 +51,7 @@ func MemberScope() netstate.Scope {
 		Tables:    []int{ident.TableMember},
 		RuleFirst: ident.RuleFirst,
 		RuleLast:  ident.RuleMember,
-		Sysctls:   []string{memberIPv6},
+		Sysctls:   append([]string{memberIPv6}, sysctlKeys(replySysctls())...),
 	}
 }
 
@@ -59,9 +59,20 @@ func MemberScope() netstate.Scope {
 // it is turned on for.
 const memberIPv6 = "net/ipv6/conf/" + ident.MemberLink + "/disable_ipv6"
 
+// replySysctls have the mark of what comes in by the pod's own interface decide, too, where the kernel looks for a route before
+// nftables has a say: for the answer to a SYN, and all else of its connection, which would otherwise not be
+// made while the member has no link; and for the way back to the sender, which reverse path filtering looks for. Without marks
+// they mean nothing, so they stay when a member leaves (Documentation/networking/ip-sysctl.rst).
+func replySysctls() []netstate.Sysctl {
+	return []netstate.Sysctl{
+		{Key: "net/ipv4/tcp_fwmark_accept", Value: "1"}, // IPv6's, too
+		{Key: "net/ipv4/conf/all/src_valid_mark", Value: "1"},
+	}
+}
+
 // State is the desired state in the member's own namespace.
 func (m Member) State() netstate.State {
-	s := netstate.State{Rules: m.rules()}
+	s := netstate.State{Rules: m.rules(), Sysctls: replySysctls()}
 	steered := slices.Clone(m.Prefixes)
 	if m.Exit {
 		steered = append(steered, defaults...)
@@ -79,7 +90,7 @@ func (m Member) State() netstate.State {
 		MAC: ident.MemberMAC(m.Slot), Up: true,
 		Peer: netstate.Peer{Name: ident.GatewayLink(m.Slot), MAC: ident.GatewayMAC},
 	}}
-	s.Sysctls = []netstate.Sysctl{{Key: memberIPv6, Value: "0"}}
+	s.Sysctls = append(s.Sysctls, netstate.Sysctl{Key: memberIPv6, Value: "0"})
 	v4, v6 := ident.MemberAddrs(m.Slot)
 	for _, e := range []struct{ own, gateway netip.Addr }{{v4, ident.GatewayV4}, {v6, ident.GatewayV6}} {
 		s.Addrs = append(s.Addrs, netstate.Addr{Link: ident.MemberLink, Prefix: pfx(e.own)})
@@ -147,10 +158,16 @@ func (m Member) Ruleset() ruleset.Table {
 	return ruleset.Table{Name: ident.NFTable, Chains: append([]ruleset.Chain{
 		{
 			Name: "reply", Type: ruleset.TypeFilter, Hook: ruleset.HookPrerouting, Priority: ruleset.PriorityMangle, Policy: ruleset.PolicyAccept,
-			Rules: []ruleset.Rule{{
-				Matches: append(own, ruleset.CTState(ruleset.StateNew)),
-				Action:  ruleset.SetCTMark(ident.MarkReply, ident.MarkReply),
-			}},
+			Rules: []ruleset.Rule{
+				{
+					Matches: append(slices.Clone(own), ruleset.CTState(ruleset.StateNew)),
+					Action:  ruleset.SetCTMark(ident.MarkReply, ident.MarkReply),
+				},
+				{
+					Matches: append(slices.Clone(own), ruleset.CTMark(ident.MarkReply, ident.MarkReply)),
+					Action:  ruleset.SetMark(ident.MarkReply, ident.MarkReply),
+				},
+			},
 		},
 		{
 			Name: "replyroute", Type: ruleset.TypeRoute, Hook: ruleset.HookOutput, Priority: ruleset.PriorityMangle, Policy: ruleset.PolicyAccept,
