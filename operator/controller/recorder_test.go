@@ -103,9 +103,9 @@ func TestRecorder(t *testing.T) {
 		var err error
 		for _, h := range tt.events {
 			r.record(corev1.ObjectReference{Kind: "EgressGroup", Name: "payments"}, "Normal", h.reason, "Report", h.note)
-			e := <-r.queue
-			e.EventTime.Time = noon.Add(time.Duration(h.minute) * time.Minute)
-			err = r.write(t.Context(), e)
+			w, o := next(r)
+			o.at = noon.Add(time.Duration(h.minute) * time.Minute)
+			err = w.write(t.Context(), o)
 		}
 		if diff := cmp.Diff(tt.want, s.wrote); diff != "" || !errors.Is(err, tt.err) {
 			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
@@ -113,25 +113,60 @@ func TestRecorder(t *testing.T) {
 	}
 }
 
+// next takes what waits.
+func next(r *recorder) (*eventWriter, *occurrence) {
+	for _, w := range r.writers {
+		select {
+		case o := <-w.waiting:
+			return w, o
+		default:
+		}
+	}
+	return nil, nil
+}
+
 // TestRecorderForgets: what is remembered does not grow, and what is recorded while nobody writes neither.
 func TestRecorderForgets(t *testing.T) {
 	r := newRecorder(&eventServer{}, logr.Discard())
-	for i := range 100 {
+	for i := range 100 * eventWriters {
 		r.record(corev1.ObjectReference{Name: fmt.Sprintf("group-%d", i)}, "Normal", "A", "Report", "x")
-		e := <-r.queue
-		e.EventTime.Time = noon.Add(time.Duration(i) * time.Minute)
-		if err := r.write(t.Context(), e); err != nil {
+		w, o := next(r)
+		o.at = noon.Add(time.Duration(i) * time.Minute)
+		if err := w.write(t.Context(), o); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if len(r.told) > 7 {
-		t.Errorf("%d events are remembered, of which six minutes have six", len(r.told))
+	told := 0
+	for _, w := range r.writers {
+		told += len(w.told)
 	}
-	for range 2 * recorderQueue {
+	if told < 6 || told > 10*eventWriters {
+		t.Errorf("%d events are remembered, of which six minutes have six", told)
+	}
+	for range 2 * eventsWaiting {
 		r.record(corev1.ObjectReference{Name: "a"}, "Normal", "A", "Report", "x")
 	}
-	if len(r.queue) != recorderQueue {
-		t.Errorf("%d events wait", len(r.queue))
+	waiting := 0
+	for _, w := range r.writers {
+		waiting += len(w.waiting)
+	}
+	if waiting != eventsWaiting {
+		t.Errorf("%d events wait", waiting)
+	}
+}
+
+// TestRecorderSpreads: many events are written by all writers, and the same by the same.
+func TestRecorderSpreads(t *testing.T) {
+	r := newRecorder(&eventServer{}, logr.Discard())
+	for i := range 500 {
+		for range 2 {
+			r.record(corev1.ObjectReference{Name: fmt.Sprintf("group-%d", i)}, "Normal", "A", "Report", "x")
+		}
+	}
+	for i, w := range r.writers {
+		if n := len(w.waiting); n < 100 || n%2 != 0 {
+			t.Errorf("writer %d has %d events", i, n)
+		}
 	}
 }
 
@@ -139,7 +174,8 @@ func TestRecorderForgets(t *testing.T) {
 func TestEventIsValid(t *testing.T) {
 	r := newRecorder(&eventServer{}, logr.Discard())
 	r.record(corev1.ObjectReference{Namespace: "ns", Name: strings.Repeat("long-name.", 25) + "end"}, "Normal", "A", "Report", strings.Repeat("ä", 3000))
-	e := <-r.queue
+	w, o := next(r)
+	e := w.event(o)
 	if wrong := validation.NameIsDNSSubdomain(e.Name, false); len(wrong) > 0 || e.Namespace != "ns" {
 		t.Errorf("%s/%s: %v", e.Namespace, e.Name, wrong)
 	}
