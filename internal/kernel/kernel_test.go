@@ -150,7 +150,8 @@ ip rule add pref 100 lookup 7717 protocol 77
 // all prints everything that a namespace has, with nothing that changes by itself.
 func all(t *testing.T, ns *netns.Handle) string {
 	t.Helper()
-	return run(t, ns, `ip -o -d link | sed 's/^[0-9]*: //; s/@if[0-9]*/@peer/'; ip -o addr | sed 's/^[0-9]*: //'; ip neigh show nud permanent
+	// Carrier follows a link in the kernel's own time, and is nobody's doing.
+	return run(t, ns, `ip -o -d link | sed 's/^[0-9]*: //; s/@if[0-9]*/@peer/; s/NO-CARRIER,//; s/,LOWER_UP//; s/,M-DOWN//; s/ state [A-Z]*//'; ip -o addr | sed 's/^[0-9]*: //'; ip neigh show nud permanent
 		ip -d route show table all | grep -v "table local"; ip -6 -d route show table all | grep -v "table local"
 		ip rule; ip -6 rule; cat /proc/sys/net/ipv4/conf/fd0/rp_filter`)
 }
