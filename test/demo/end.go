@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -20,27 +21,34 @@ import (
 )
 
 func (d *demo) end(ctx context.Context) error {
-	d.check(ctx, fmt.Sprintf("kubectl scale --replicas=%d", few), 2*slow, func(ctx context.Context) (string, error) {
+	var left []corev1.Pod
+	d.check(ctx, fmt.Sprintf("kubectl scale --replicas=%d", few), 2*slow, func(ctx context.Context) (_ string, err error) {
 		if err := errors.Join(d.scaleTo(ctx, few), d.awaitMembers(ctx, payments, few)); err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("payments has %d members, and the devices that it had", few), d.wantDevices(allDevices)
+		left, err = d.awaitPods(ctx, payments, payments, few)
+		return "payments has members " + byNode(left), err
 	})
-	d.check(ctx, "kubectl delete deployment peers: with its last member the gateway goes, and its device", slow, func(ctx context.Context) (string, error) {
-		if _, err := d.Kubectl(ctx, "delete", "deployment", peers); err != nil {
-			return "", err
-		}
-		if err := d.awaitGateways(ctx, peers); err != nil {
-			return "", err
-		}
-		return "peers-n1 is gone", d.awaitDevices(ctx, allDevices[:2])
-	})
-	// A pod that the scaling left, and that has been a member since before it.
-	pods, err := d.awaitPods(ctx, payments, payments, few)
-	if err != nil {
-		return err
+	if len(left) == 0 {
+		return errors.New("there is no member left")
 	}
-	p, err := d.enter(ctx, pods[0])
+	d.check(ctx, "kubectl delete deployment peers", slow, func(ctx context.Context) (string, error) {
+		_, err := d.Kubectl(ctx, "delete", "deployment", peers)
+		return "it had all members of its group", err
+	})
+	d.check(ctx, "with its last member on a node a gateway goes, and its device", slow, func(ctx context.Context) (string, error) {
+		nodes := nodesOf(left)
+		var want []string
+		for _, n := range nodes {
+			want = append(want, payments+"-"+n)
+		}
+		if err := errors.Join(d.awaitGateways(ctx, payments, nodes...), d.awaitGateways(ctx, peers)); err != nil {
+			return "", err
+		}
+		return "there are still " + strings.Join(want, ", "), d.awaitDevices(ctx, want)
+	})
+	// A pod that the scaling left.
+	p, err := d.enter(ctx, left[0])
 	if err != nil {
 		return err
 	}

@@ -110,7 +110,7 @@ func deployment(namespace, name string, replicas int32, spec corev1.PodSpec) *ap
 
 // membersOfPayments ping the peer from their first moment on, one after the other on all nodes.
 func (d *demo) membersOfPayments(replicas int32, peer netip.Addr) *appsv1.Deployment {
-	spec := podSpec("ping", "-n", "1000000", "-every", "2s", "-timeout", "2s", peer.String())
+	spec := podSpec("ping", "-n", "1000000", "-every", "2s", "-timeout", "5s", peer.String())
 	spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{
 		MaxSkew: 1, TopologyKey: corev1.LabelHostname, WhenUnsatisfiable: corev1.DoNotSchedule,
 		LabelSelector: &metav1.LabelSelector{MatchLabels: map[string]string{app: payments}},
@@ -178,6 +178,16 @@ func byNode(pods []corev1.Pod) string {
 		on[p.Spec.NodeName]++
 	}
 	return fmt.Sprintf("%d on n1, %d on n2", on[n1], on[n2])
+}
+
+// nodesOf returns the nodes that have any of the pods.
+func nodesOf(pods []corev1.Pod) []string {
+	var nodes []string
+	for _, p := range pods {
+		nodes = append(nodes, p.Spec.NodeName)
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
 }
 
 // gatewayPods returns the group's gateway pods by the name of their node.

@@ -46,7 +46,10 @@ func (d *demo) scale(ctx context.Context) error {
 	})
 	d.check(ctx, "what the start of a member waited for tailgate", quick, func(ctx context.Context) (string, error) {
 		after, err := d.agentMetrics(ctx)
-		return fmt.Sprintf("%s on average", report.Short(averageADD(before, after))), err
+		if err != nil {
+			return "", err
+		}
+		return atStart(before, after), nil
 	})
 	return nil
 }
@@ -153,7 +156,7 @@ func (d *demo) firstPackets(ctx context.Context, members int) (note string, err 
 	return fmt.Sprintf("%d of %d came back, the slowest after %s", members-few-len(errs), members-few, report.Short(slowest)), errors.Join(errs...)
 }
 
-// agentMetrics are those of all agents, added up by where they are from.
+// agentMetrics are those of all agents, by node.
 func (d *demo) agentMetrics(ctx context.Context) (all []rig.Metrics, err error) {
 	for _, n := range d.Lab.Nodes() {
 		page, err := rig.GetPage(ctx, d.Rig.World.Core, netip.AddrPortFrom(n.Plan.Addrs[0], 9003), "/metrics")
@@ -169,17 +172,20 @@ func (d *demo) agentMetrics(ctx context.Context) (all []rig.Metrics, err error) 
 	return all, nil
 }
 
-// averageADD is what members' CNI ADDs took between two looks.
-func averageADD(before, after []rig.Metrics) time.Duration {
-	sum := func(all []rig.Metrics, name string) (v float64) {
-		for _, m := range all {
-			v += m.Sum("tailgate_agent_cni_request_seconds_"+name, `verb="ADD"`, `member="true"`)
+// atStart says what members' starts waited for the agents between two looks, on average, and what the agents worked for each.
+func atStart(before, after []rig.Metrics) string {
+	sum := func(name string, labels ...string) (v float64) {
+		for i := range after {
+			v += after[i].Sum(name, labels...) - before[i].Sum(name, labels...)
 		}
 		return v
 	}
-	n := sum(after, "count") - sum(before, "count")
+	labels := []string{`verb="ADD"`, `member="true"`}
+	n := sum("tailgate_agent_cni_request_seconds_count", labels...)
 	if n == 0 {
-		return 0
+		return "no member has started"
 	}
-	return time.Duration((sum(after, "sum") - sum(before, "sum")) / n * float64(time.Second))
+	each := func(seconds float64) string { return report.Short(time.Duration(seconds / n * float64(time.Second))) }
+	return fmt.Sprintf("%s on average, with all at once on this machine; its agent worked for %s",
+		each(sum("tailgate_agent_cni_request_seconds_sum", labels...)), each(sum("process_cpu_seconds_total")))
 }
