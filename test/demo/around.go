@@ -23,25 +23,30 @@ gateways' and agents' pages. go tool task demo:netns shows the gateway alone.
 // showAround says what there is, and how to look at it.
 func (d *demo) showAround(ctx context.Context, out io.Writer) {
 	n := d.Rig.Nodes
+	kubectl := []struct{ args, what string }{
+		{"get eg -o wide", ""},
+		{"get egw -A", ""},
+		{"describe eg payments", ""},
+		{"get pods -A -o wide", ""},
+		{fmt.Sprintf("exec -n payments deploy/payments -- get http://%v/", n[rig.Plain].Tail4), "the peer sees the gateway of the pod's node"},
+		{fmt.Sprintf("exec -n payments deploy/payments -- get http://%v/", d.Rig.Internet.V4), fmt.Sprintf("the internet sees exit-fra1, %v", n[rig.ExitA].V4)},
+		{fmt.Sprintf("exec -n payments outsider -- get http://%v/", d.Rig.Internet.V4), "and this pod as it is"},
+		{"label -n payments pod outsider tailgate.dev/egress=true", "now it is a member"},
+		{"scale -n payments deploy/payments --replicas=50", ""},
+		{"logs -n tailgate-system daemonset/tailgate-agent", ""},
+	}
 	fmt.Fprintf(out, `
 Everything is still up. In another terminal, as root and in this folder, after
 
-  k="go tool task lab:kubectl -- --name=%[1]s"
+  k="go tool task lab:kubectl -- --name=%s"
 
 try:
 
-  $k get eg -o wide
-  $k get egw -A
-  $k describe eg payments
-  $k get pods -A -o wide
-  $k exec -n payments deploy/payments -- get http://%[2]v/     the peer sees the gateway of the pod's node
-  $k exec -n payments deploy/payments -- get http://%[3]v/     the internet sees exit-fra1, %[4]v
-  $k exec -n payments outsider -- get http://%[3]v/            and this pod as it is
-  $k label -n payments pod outsider tailgate.dev/egress=true     now it is a member
-  $k scale -n payments deploy/payments --replicas=50
-  $k logs -n tailgate-system daemonset/tailgate-agent
-  go tool task lab:shell -- --name=%[1]s n1                    a shell in a node
-`, d.Lab.Options.Name, n[rig.Plain].Tail4, d.Rig.Internet.V4, n[rig.ExitA].V4)
+`, labName)
+	for _, c := range kubectl {
+		fmt.Fprintf(out, "  %-70s  %s\n", "$k "+c.args, c.what)
+	}
+	fmt.Fprintf(out, "  %-70s  %s\n", "go tool task lab:shell -- --name="+labName+" n1", "a shell in a node")
 	fmt.Fprintln(out, "\nPages, which in the cluster listen on loopback addresses only, for a browser on this machine:")
 	fmt.Fprintln(out)
 	for _, p := range []struct {

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
 	"github.com/rajsinghtech/tailgate/test/rig"
@@ -201,6 +202,9 @@ func (d *demo) again(ctx context.Context) error {
 		if err := d.applyExample(ctx, name); err != nil {
 			return err
 		}
+	}
+	if err := d.Client.Create(ctx, membersOfPeers()); client.IgnoreAlreadyExists(err) != nil {
+		return err
 	}
 	scale := []string{"scale", "-n", payments, "deployment/" + payments, fmt.Sprintf("--replicas=%d", few)}
 	if _, err := d.Kubectl(ctx, scale...); err != nil {

@@ -114,6 +114,7 @@ func TestExitNodeFullTunnel(t *testing.T) {
 			spray(t, e.m, addr(internet, f))
 		}
 		e.existing(t, "gateway gone")
+		e.fromOutside(t, "gateway gone")
 		through("gateway back", exitB)
 		end()
 	})
