@@ -35,9 +35,11 @@ type member struct {
 	ns      *pinned
 	where   NetNS // that ns was pinned for
 	applied intent
-	looked  time.Time
-	retry   backoff
-	timer   alarm
+	// made: its link is of our making, which was not told yet: what was set meanwhile made another look necessary.
+	made   bool
+	looked time.Time
+	retry  backoff
+	timer  alarm
 }
 
 // newMember returns a member that is about to be worked on. The caller holds e.mu.

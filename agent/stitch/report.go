@@ -24,6 +24,7 @@ func (m *member) report(i intent, at *gateway, r joiner.Result, err error) {
 	for _, k := range kinds {
 		e.repairs[k]++
 	}
+	m.made = r.Slot != 0 && (m.made || r.Made)
 	s := m.status
 	if len(kinds) > 0 {
 		s.Repairs++
@@ -43,7 +44,7 @@ func (m *member) report(i intent, at *gateway, r joiner.Result, err error) {
 	default:
 		s.State = Joined
 		if s.Joined.IsZero() {
-			s.Joined, s.Found = time.Now(), !r.Made
+			s.Joined, s.Found = time.Now(), !m.made
 		}
 	}
 	m.publish(i, s, err)
