@@ -20,7 +20,6 @@ func TestPermissions(t *testing.T) {
 	w.wrap = r.Wrap
 	w.create(daemonSet(w.ns))
 	older := w.group("older")
-	g := w.group("payments")
 	space := w.env.Namespace()
 	s := w.pod(space, "web", map[string]string{"egress": w.ns})
 	a := w.agent(func(o *Options) { o.JoinWait = time.Millisecond }).ready()
@@ -31,7 +30,8 @@ func TestPermissions(t *testing.T) {
 		t.Fatalf("ADD: %+v, %v", reply, err)
 	}
 	w.event(s, ReasonWaiting)
-	// A report of a conflict becomes one of a gateway.
+	// A report of a conflict becomes one of a gateway. (The group comes now, for what is forgotten above would take its report away.)
+	g := w.group("payments")
 	w.report(g, "conflict", func(e *v1alpha1.EgressGateway) bool { return !isActive(e) })
 	if err := w.client.Delete(w.ctx(), older); err != nil {
 		t.Fatal(err)
