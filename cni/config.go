@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// defaultTimeout is how long an ADD waits for the agent, which answers at once unless the pod is a member whose
-	// gateway is still starting.
+	// defaultTimeout is how long an ADD waits for the agent, which answers at once, or says that the pod is a member: that takes
+	// [cnirpc.MemberTimeout] at the most.
 	defaultTimeout = 5 * time.Second
-	// maxTimeout is well below the two minutes after which kubelet gives up (runtimeRequestTimeout).
+	// maxTimeout, with [cnirpc.MemberTimeout], is well below the two minutes after which kubelet gives up (runtimeRequestTimeout).
 	maxTimeout = time.Minute
 )
 

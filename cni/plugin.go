@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -104,7 +105,7 @@ func (p *plugin) status(args *skel.CmdArgs) error {
 	return types.NewError(types.ErrLimitedConnectivity, "the tailgate agent is not well, and pods may be without their tailnet", err.Error())
 }
 
-// ask asks the agent, for as long as the configuration allows.
+// ask asks the agent, for as long as the configuration allows, and longer about a member.
 func (p *plugin) ask(c config, verb cnirpc.Verb, args *skel.CmdArgs) error {
 	q := cnirpc.Request{Verb: verb, Plugin: cli.Version(), Network: c.name}
 	switch verb {
@@ -116,7 +117,13 @@ func (p *plugin) ask(c config, verb cnirpc.Verb, args *skel.CmdArgs) error {
 			p.warn("the previous result is handed on without being understood", args, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
+	timeout := c.timeout
+	if verb == cnirpc.Add {
+		// The agent has that long to say that the pod is a member, and then its own time to make it one.
+		q.Patience = c.timeout
+		timeout += cnirpc.MemberTimeout + time.Second
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	_, err := p.call(ctx, c.socket, q)
 	return err

@@ -279,6 +279,9 @@ func TestRequests(t *testing.T) {
 			if tt.want != nil {
 				q := *tt.want
 				q.Verb = cnirpc.Verb(tt.command)
+				if q.Verb == cnirpc.Add {
+					q.Patience = defaultTimeout
+				}
 				want = []cnirpc.Request{q}
 			}
 			if diff := cmp.Diff(want, agent.asked, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})); diff != "" {

@@ -31,7 +31,7 @@ type handler Daemon
 func (h *handler) daemon() *Daemon { return (*Daemon)(h) }
 
 // Add returns when a member has its tailnet, or cannot reach anything another way.
-func (h *handler) Add(ctx context.Context, q cnirpc.Request, pending func()) (bool, error) {
+func (h *handler) Add(ctx context.Context, q cnirpc.Request, pending func() context.Context) (bool, error) {
 	d := h.daemon()
 	if q.Pod.Name == "" || q.Pod.Namespace == "" {
 		return false, nil // not a pod's: somebody else runs the plugin
@@ -56,7 +56,7 @@ func (h *handler) Add(ctx context.Context, q cnirpc.Request, pending func()) (bo
 		}
 		return false, err
 	}
-	pending()
+	ctx = pending()
 	if err != nil {
 		return true, &cnirpc.Error{Kind: cnirpc.TryAgain, Message: err.Error()}
 	}
@@ -68,10 +68,10 @@ func (h *handler) Add(ctx context.Context, q cnirpc.Request, pending func()) (bo
 // awaitMember waits until a member can send nothing another way, for as long as the plugin does, and then for its link, for as
 // long as may be.
 func (d *Daemon) awaitMember(ctx context.Context, uid types.UID) (bool, error) {
-	join, cancel := context.WithTimeout(ctx, d.o.JoinWait)
-	defer cancel()
 	s, err := d.engine.WaitClosed(ctx, string(uid))
 	if err == nil {
+		join, cancel := context.WithTimeout(ctx, d.o.JoinWait)
+		defer cancel()
 		s, err = d.engine.Wait(join, string(uid))
 	}
 	switch {

@@ -18,8 +18,9 @@ import (
 // [cnirpc.Internal].
 type Handler interface {
 	// Add returns whether the pod is a member, once what it sends can leave no wrong way. As soon as it knows that the pod is
-	// one it calls pending, after which the plugin does not start the pod without the answer.
-	Add(ctx context.Context, q cnirpc.Request, pending func()) (member bool, err error)
+	// one it calls pending, after which the plugin does not start the pod without the answer. What pending returns takes the place of ctx
+	// and lasts longer: the plugin waits for a member.
+	Add(ctx context.Context, q cnirpc.Request, pending func() context.Context) (member bool, err error)
 	// Del forgets an attachment, and succeeds when there is none.
 	Del(context.Context, cnirpc.Request) error
 	// Check returns whether the pod is a member, and [cnirpc.Missing] when something of it is missing.
@@ -39,7 +40,7 @@ type Options struct {
 	// MaxRequests are served at once; the others wait their turn in the kernel's queue. A member that waits for its
 	// gateway holds one for seconds, so it should be well above the pods that a node starts at once. 0: 512.
 	MaxRequests int
-	// MaxTime is the most that a request may take, whatever it asks for. 0: 30 seconds.
+	// MaxTime is the most that a request may take, whatever it asks for; an Add that is pending has it anew. 0: [cnirpc.MemberTimeout].
 	MaxTime time.Duration
 	// ReadTime is how long a plugin may take to send its request. 0: 2 seconds.
 	ReadTime time.Duration
@@ -94,7 +95,7 @@ func New(o Options) (*Server, error) {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&o.MaxTime, 30 * time.Second}, {&o.ReadTime, 2 * time.Second}, {&o.DrainTime, 5 * time.Second}} {
+	}{{&o.MaxTime, cnirpc.MemberTimeout}, {&o.ReadTime, 2 * time.Second}, {&o.DrainTime, 5 * time.Second}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}
@@ -229,22 +230,26 @@ func (s *Server) handle(ctx context.Context, conn *net.UnixConn, q cnirpc.Reques
 	if asked := q.TimeoutMillis; asked > 0 && asked < limit.Milliseconds() {
 		limit = time.Duration(asked) * time.Millisecond
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	hungUp := watch(conn, cancel)
-	defer hungUp()
+	waits, gone := context.WithCancel(ctx)
+	defer gone()
+	defer watch(conn, gone)()
+	ctx, cancel := context.WithTimeout(waits, limit)
+	defer func() { cancel() }() // whichever is the last
 
 	var reply cnirpc.Reply
 	var err error
 	switch q.Verb {
 	case cnirpc.Add:
-		reply.Member, err = s.opts.Handler.Add(ctx, q, func() {
+		reply.Member, err = s.opts.Handler.Add(ctx, q, func() context.Context {
 			if !q.Interim {
-				return
+				return ctx
 			}
 			if err := cnirpc.WriteReply(conn, cnirpc.Reply{Member: true, Pending: true}); err != nil {
-				cancel() // it has gone
+				gone()
 			}
+			cancel()
+			ctx, cancel = context.WithTimeout(waits, s.opts.MaxTime)
+			return ctx
 		})
 	case cnirpc.Del:
 		err = s.opts.Handler.Del(ctx, q)

@@ -32,9 +32,9 @@ type fake struct {
 	member bool
 }
 
-func (f fake) Add(ctx context.Context, q cnirpc.Request, pending func()) (bool, error) {
+func (f fake) Add(ctx context.Context, q cnirpc.Request, pending func() context.Context) (bool, error) {
 	if f.member {
-		pending()
+		ctx = pending()
 	}
 	if f.add == nil {
 		return f.member, nil
@@ -318,6 +318,32 @@ func TestSlowHandler(t *testing.T) {
 			}
 			if diff := gocmp.Diff(want, reply); diff != "" {
 				t.Errorf("reply (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A member gets more time than the plugin has patience for those that may be none.
+func TestPending(t *testing.T) {
+	const patience = 100 * time.Millisecond
+	for _, tt := range []struct {
+		name   string
+		member bool
+		want   cnirpc.Kind
+	}{{"a member", true, ""}, {"not known", false, cnirpc.Unavailable}} {
+		t.Run(tt.name, func(t *testing.T) {
+			slow := fake{member: tt.member, add: func(ctx context.Context, _ cnirpc.Request) (bool, error) {
+				select {
+				case <-time.After(3 * patience):
+					return true, nil
+				case <-ctx.Done():
+					return false, ctx.Err()
+				}
+			}}
+			socket, _ := start(t, Options{Handler: slow})
+			reply, err := ask(t, socket, cnirpc.Request{Verb: cnirpc.Add, Patience: patience})
+			if cnirpc.KindOf(err) != tt.want || reply.Member != tt.member {
+				t.Errorf("member %v, error %v, want member %v and an error of kind %q", reply.Member, err, tt.member, tt.want)
 			}
 		})
 	}

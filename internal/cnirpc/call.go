@@ -18,6 +18,10 @@ const (
 	// ReturnTimeout is how long an Add waits for an agent that is about to come back: its socket is there and nobody listens,
 	// or it went with the request. Agents leave their socket behind for this, unless they were uninstalled.
 	ReturnTimeout = 3 * time.Second
+	// MemberTimeout is how much longer an agent may take that has said that an Add's pod is a member. It is at work then, and what it
+	// does waits for the kernel's one lock for all networking, on a node that starts a hundred pods at once for seconds. To give up would
+	// have the runtime undo all of the pod's network and begin anew, which waits for the same lock. Kubelet waits for two minutes.
+	MemberTimeout = 30 * time.Second
 	// Beat is how often an agent touches its socket.
 	Beat = 5 * time.Second
 	// Recent is how long ago the socket was touched, at the most, when its agent is about to come back. One that is away
@@ -44,7 +48,12 @@ var ErrAway = errors.New("the tailgate agent is away")
 // agent has called a member, and then said no more, it is one of the kind [TryAgain].
 func Call(ctx context.Context, socket string, q Request) (Reply, error) {
 	q.Interim = q.Verb == Add
-	reply, member, err := call(ctx, socket, q)
+	first, cancel := ctx, context.CancelFunc(func() {})
+	if q.Patience > 0 {
+		first, cancel = context.WithTimeout(ctx, q.Patience)
+	}
+	defer cancel()
+	reply, member, err := call(ctx, first, socket, q)
 	if q.Verb == Add && hungUp(err) {
 		// The agent ended in the middle. The next takes the request up.
 		patience := time.After(ReturnTimeout)
@@ -52,11 +61,11 @@ func Call(ctx context.Context, socket string, q Request) (Reply, error) {
 			select {
 			case <-time.After(hungUpAgain):
 				var said bool
-				reply, said, err = call(ctx, socket, q)
+				reply, said, err = call(ctx, until(first, ctx, member), socket, q)
 				member = member || said
 			case <-patience:
 				again = false
-			case <-ctx.Done():
+			case <-until(first, ctx, member).Done():
 				again = false
 			}
 		}
@@ -71,23 +80,39 @@ func Call(ctx context.Context, socket string, q Request) (Reply, error) {
 	return reply, err
 }
 
-// call asks once. member: the agent has said that the pod is one, whatever came after that.
-func call(ctx context.Context, socket string, q Request) (reply Reply, member bool, err error) {
-	conn, err := connect(ctx, socket, q.Verb == Add)
+// until returns the context that ends the wait: first, or, for a pod that is known to be a member, all.
+func until(first, all context.Context, member bool) context.Context {
+	if member {
+		return all
+	}
+	return first
+}
+
+// call asks once. The agent's first word is to come before first ends, its answer before ctx does. member: the agent has said that the
+// pod is one, whatever came after that.
+func call(ctx, first context.Context, socket string, q Request) (reply Reply, member bool, err error) {
+	conn, err := connect(first, socket, q.Verb == Add)
 	if err != nil {
 		return Reply{}, false, fmt.Errorf("ask agent at %s: %w: %w", socket, ErrAway, err)
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	if deadline, ok := ctx.Deadline(); ok {
+	hurry := func() { _ = conn.SetDeadline(time.Unix(1, 0)) }
+	patient := context.AfterFunc(first, hurry)
+	defer patient()
+	defer context.AfterFunc(ctx, hurry)()
+	if deadline, ok := first.Deadline(); ok {
 		left := time.Until(deadline)
 		q.TimeoutMillis = max(1, (left - min(left/margin, maxMargin)).Milliseconds())
 	}
-	reply, member, err = exchange(conn, q)
+	ends := first
+	reply, member, err = exchange(conn, q, func() {
+		if patient() {
+			ends = ctx
+		}
+	})
 	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
+		if ends.Err() != nil {
+			err = context.Cause(ends)
 		}
 		return Reply{}, member, fmt.Errorf("ask agent at %s for %s: %w", socket, q.Verb, err)
 	}
@@ -99,7 +124,8 @@ func hungUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
-func exchange(conn net.Conn, q Request) (reply Reply, member bool, err error) {
+// exchange sends the request and returns the answer; it calls pending when the agent has said that the pod is a member.
+func exchange(conn net.Conn, q Request, pending func()) (reply Reply, member bool, err error) {
 	if err := WriteRequest(conn, q); err != nil {
 		return Reply{}, false, err
 	}
@@ -108,6 +134,7 @@ func exchange(conn net.Conn, q Request) (reply Reply, member bool, err error) {
 	reply, err = readReply(r)
 	if err == nil && reply.Pending {
 		member = reply.Member
+		pending()
 		reply, err = readReply(r)
 	}
 	return reply, member, err

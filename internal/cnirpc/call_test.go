@@ -208,6 +208,43 @@ func TestPending(t *testing.T) {
 	}
 }
 
+// TestPatience: an agent has only so long for its first word, and longer when that was that the pod is a member.
+func TestPatience(t *testing.T) {
+	const patience = 100 * time.Millisecond
+	for _, tt := range []struct {
+		name string
+		word []Reply
+		want Reply
+		err  error
+	}{
+		{name: "says nothing", err: context.DeadlineExceeded},
+		{name: "says that it is a member", word: []Reply{{Member: true, Pending: true}}, want: Reply{Version: Version, Member: true}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			socket := serve(t, func(c net.Conn) {
+				q, _ := ReadRequest(c)
+				if q.TimeoutMillis <= 0 || q.TimeoutMillis > patience.Milliseconds() {
+					t.Errorf("the agent was given %d ms of %v", q.TimeoutMillis, patience)
+				}
+				for _, r := range tt.word {
+					_ = WriteReply(c, r)
+				}
+				<-time.After(3 * patience)
+				_ = WriteReply(c, Reply{Member: true})
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			reply, err := Call(ctx, socket, Request{Verb: Add, Patience: patience})
+			if !errors.Is(err, tt.err) {
+				t.Errorf("error %v, want %v", err, tt.err)
+			}
+			if diff := cmp.Diff(tt.want, reply); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
 // A queue that is full, of an agent that does not accept, must not hold a pod for longer than ConnectTimeout; of one
 // that does, it must not turn the pod away.
 func TestQueueFull(t *testing.T) {

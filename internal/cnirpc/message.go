@@ -3,6 +3,7 @@ package cnirpc
 import (
 	"errors"
 	"net/netip"
+	"time"
 )
 
 // Version is the protocol version that this build speaks. It is told, not negotiated: see the package comment.
@@ -34,11 +35,14 @@ type Request struct {
 	// Version is the sender's [Version]; [WriteRequest] sets it.
 	Version int  `json:"version"`
 	Verb    Verb `json:"verb"`
-	// TimeoutMillis is how long after its arrival an answer is still of use, in milliseconds. It is a length of
-	// time, because a clock may be set. 0: not said.
+	// TimeoutMillis is how long after its arrival an answer is still of use, in milliseconds; once an agent has said that the
+	// answer to an Add is Pending, [MemberTimeout] takes its place. It is a length of time, because a clock may be set. 0: not said.
 	TimeoutMillis int64 `json:"timeoutMillis,omitempty"`
 	// Interim: the sender of an Add takes a first reply that is Pending, before the answer.
 	Interim bool `json:"interim,omitempty"`
+	// Patience is how long [Call] waits for the agent's first word on an Add: the answer, or that the pod is a member. For an
+	// answer about a member it waits as long as its context lets it. 0: that long in any case. It does not travel.
+	Patience time.Duration `json:"-"`
 	// Plugin is the plugin's build version.
 	Plugin string `json:"plugin,omitempty"`
 	// Network is the name of the network configuration.
