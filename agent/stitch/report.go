@@ -100,6 +100,7 @@ func (m *member) publish(i intent, s Status, err error) {
 	e := m.e
 	old, oldErr := m.status, m.err
 	newest := m.gen == i.gen
+	forgotten := e.members[m.id] != m
 	if newest {
 		m.status, m.err, m.done = s, err, i.gen
 		close(m.news)
@@ -108,7 +109,7 @@ func (m *member) publish(i intent, s Status, err error) {
 		m.status.Slot, m.status.Repairs = s.Slot, s.Repairs
 	}
 	e.mu.Unlock()
-	if !newest || s == old {
+	if !forgotten && (!newest || s == old) {
 		return
 	}
 	switch {

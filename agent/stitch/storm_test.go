@@ -187,6 +187,7 @@ func TestRecycledPath(t *testing.T) {
 			// The zombie's link goes, the other's namespace is left alone.
 			awaitLinks(t, gw, follow(t, gwWhere), "")
 			l.SetGroup(Group{Name: "payments"})
+			l.wait(t, "a") // so that to be forgotten is all that changes
 			l.RemoveMember("a")
 			l.awaitForgotten(t, "a")
 			if n := count(t, heard); n > 0 {

@@ -78,7 +78,7 @@ type Options struct {
 	Workers int
 	// RetryFirst and RetryMost are the first and the longest pause before what failed is tried again; 0: 100 ms and 30 s.
 	RetryFirst, RetryMost time.Duration
-	// Changed is called with each new status of a member, one call at a time for one member. It must not block.
+	// Changed is called with each new status of a member, and when one is forgotten, one call at a time for one member. It must not block.
 	// nil: nobody wants to know.
 	Changed func(Status)
 	// GroupChanged is called with a group's name when its gateway's namespace was found, lost or repaired: what a
