@@ -16,15 +16,19 @@ type loginState struct {
 	mu    sync.Mutex
 	tried [sha256.Size]byte
 	fresh bool   // a key is being tried, or was
-	gone  bool   // the control plane said that it does not know the node
 	err   string // why there is no login: a sentence
 	// lost is the device that the control plane does not know any more, until the node is another; "": none. The engine stays
 	// Running meanwhile, with the netmap that it had, also when the key with which it registers anew is refused.
 	lost tailcfg.StableNodeID
 
+	// What the engine tells from within is not under mu, which is held while the engine starts: that waits for the map poll
+	// before it to end, and the poll for its last line to be logged.
+
+	// gone: the control plane said that it does not know the node.
+	gone atomic.Bool
 	// asked: the control plane wants somebody to log in. If the engine believes that it is logged in, the device was
 	// deleted while the gateway was away: the engine starts from the netmap that it kept, offers its node key,
-	// gets the address of a login page, and stays Running. Not under mu, which is held while the engine starts.
+	// gets the address of a login page, and stays Running.
 	asked atomic.Bool
 }
 
@@ -40,9 +44,7 @@ func (l *loginState) notice(args []any) (found bool) {
 		if !ok || !strings.Contains(err.Error(), notFound) {
 			continue
 		}
-		l.mu.Lock()
-		l.gone = true
-		l.mu.Unlock()
+		l.gone.Store(true)
 		return true
 	}
 	return false
@@ -76,13 +78,15 @@ func (n *Node) loginIfNeeded(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	cfg, state, self := n.loader.Current(), n.b.State(), n.b.device()
-	l.gone = l.gone || l.asked.Swap(false) && state >= ipn.Starting
+	if l.asked.Swap(false) && state >= ipn.Starting {
+		l.gone.Store(true)
+	}
 	switch {
 	case cfg == nil || !cfg.Prefs.WantRunning:
 		return
-	case l.gone:
+	case l.gone.Swap(false):
 		n.log.Warn("the tailnet does not know this device any more; registering it anew")
-		l.gone, l.fresh = false, false // the key was good once, so it may be tried again
+		l.fresh = false // the key was good once, so it may be tried again
 		l.lost = self
 	case state != ipn.NeedsLogin && (l.lost == "" || l.lost != self):
 		l.lost = ""

@@ -93,12 +93,14 @@ func TestLockedLocalAPI(t *testing.T) {
 
 func TestDeletedDeviceIsNoticed(t *testing.T) {
 	var l loginState
-	if l.notice([]any{"mapRoutine", 404, errors.New("PollNetMap: connection refused")}) || l.gone {
+	l.mu.Lock() // as while the engine starts, which waits for the map poll whose last line this may be
+	defer l.mu.Unlock()
+	if l.notice([]any{"mapRoutine", 404, errors.New("PollNetMap: connection refused")}) || l.gone.Load() {
 		t.Error("an ordinary failure was taken for a deletion")
 	}
 	// As controlclient.Auto.mapRoutine logs it.
 	err := fmt.Errorf("PollNetMap: %w", fmt.Errorf("initial fetch failed %d: %.200s", 404, "node not found"))
-	if !l.notice([]any{"mapRoutine", err}) || !l.gone {
+	if !l.notice([]any{"mapRoutine", err}) || !l.gone.Load() {
 		t.Errorf("not noticed: %v", err)
 	}
 }
