@@ -31,7 +31,7 @@ type handler Daemon
 func (h *handler) daemon() *Daemon { return (*Daemon)(h) }
 
 // Add returns when a member has its tailnet, or cannot reach anything another way.
-func (h *handler) Add(ctx context.Context, q cnirpc.Request, pending func() context.Context) (bool, error) {
+func (h *handler) Add(ctx context.Context, q cnirpc.Request, pending func()) (bool, error) {
 	d := h.daemon()
 	if q.Pod.Name == "" || q.Pod.Namespace == "" {
 		return false, nil // not a pod's: somebody else runs the plugin
@@ -56,7 +56,7 @@ func (h *handler) Add(ctx context.Context, q cnirpc.Request, pending func() cont
 		}
 		return false, err
 	}
-	ctx = pending()
+	pending()
 	if err != nil {
 		return true, &cnirpc.Error{Kind: cnirpc.TryAgain, Message: err.Error()}
 	}

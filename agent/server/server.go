@@ -18,9 +18,9 @@ import (
 // [cnirpc.Internal].
 type Handler interface {
 	// Add returns whether the pod is a member, once what it sends can leave no wrong way. As soon as it knows that the pod is
-	// one it calls pending, after which the plugin does not start the pod without the answer. What pending returns takes the place of ctx
-	// and lasts longer: the plugin waits for a member.
-	Add(ctx context.Context, q cnirpc.Request, pending func() context.Context) (member bool, err error)
+	// one it calls pending, after which the plugin does not start the pod without the answer, and waits longer for it: ctx
+	// has Options.MaxTime from then on.
+	Add(ctx context.Context, q cnirpc.Request, pending func()) (member bool, err error)
 	// Del forgets an attachment, and succeeds when there is none.
 	Del(context.Context, cnirpc.Request) error
 	// Check returns whether the pod is a member, and [cnirpc.Missing] when something of it is missing.
@@ -230,26 +230,25 @@ func (s *Server) handle(ctx context.Context, conn *net.UnixConn, q cnirpc.Reques
 	if asked := q.TimeoutMillis; asked > 0 && asked < limit.Milliseconds() {
 		limit = time.Duration(asked) * time.Millisecond
 	}
-	waits, gone := context.WithCancel(ctx)
-	defer gone()
-	defer watch(conn, gone)()
-	ctx, cancel := context.WithTimeout(waits, limit)
-	defer func() { cancel() }() // whichever is the last
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer watch(conn, func() { cancel(nil) })()
+	// Not a deadline of ctx, which could not be put off.
+	late := time.AfterFunc(limit, func() { cancel(context.DeadlineExceeded) })
+	defer late.Stop()
 
 	var reply cnirpc.Reply
 	var err error
 	switch q.Verb {
 	case cnirpc.Add:
-		reply.Member, err = s.opts.Handler.Add(ctx, q, func() context.Context {
+		reply.Member, err = s.opts.Handler.Add(ctx, q, func() {
 			if !q.Interim {
-				return ctx
+				return
 			}
 			if err := cnirpc.WriteReply(conn, cnirpc.Reply{Member: true, Pending: true}); err != nil {
-				gone()
+				cancel(nil) // it has gone
 			}
-			cancel()
-			ctx, cancel = context.WithTimeout(waits, s.opts.MaxTime)
-			return ctx
+			late.Reset(s.opts.MaxTime)
 		})
 	case cnirpc.Del:
 		err = s.opts.Handler.Del(ctx, q)

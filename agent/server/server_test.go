@@ -32,9 +32,9 @@ type fake struct {
 	member bool
 }
 
-func (f fake) Add(ctx context.Context, q cnirpc.Request, pending func() context.Context) (bool, error) {
+func (f fake) Add(ctx context.Context, q cnirpc.Request, pending func()) (bool, error) {
 	if f.member {
-		ctx = pending()
+		pending()
 	}
 	if f.add == nil {
 		return f.member, nil
@@ -295,7 +295,7 @@ func TestBound(t *testing.T) {
 func TestSlowHandler(t *testing.T) {
 	slow := fake{add: func(ctx context.Context, _ cnirpc.Request) (bool, error) {
 		<-ctx.Done()
-		return true, fmt.Errorf("wait for gateway: %w", ctx.Err())
+		return true, fmt.Errorf("wait for gateway: %w", context.Cause(ctx))
 	}}
 	want := cnirpc.Reply{
 		Version: cnirpc.Version, Member: true,

@@ -104,7 +104,7 @@ func (e *Engine) wait(ctx context.Context, id string, enough func(Status) bool) 
 		if s.Closed {
 			return s, nil
 		}
-		return s, fmt.Errorf("wait for member %s: %w", id, errors.Join(ErrOpen, ctx.Err(), err))
+		return s, fmt.Errorf("wait for member %s: %w", id, errors.Join(ErrOpen, context.Cause(ctx), err))
 	}
 }
 
