@@ -24,10 +24,40 @@ func AddRuleCopy(n *Namespace, r netstate.Rule) error {
 // Subscription is a socket that nobody reads yet.
 type Subscription struct{ socket *os.File }
 
-// SubscribeSmall subscribes the current namespace's changes to a socket whose buffer
-// holds a few.
-func SubscribeSmall(groups ...uint) (Subscription, error) {
+// SubscribeTo subscribes to changes of the current namespace.
+func SubscribeTo(groups ...uint) (Subscription, error) {
 	s, err := subscribe(unix.NETLINK_ROUTE, groups)
+	return Subscription{s}, err
+}
+
+// Close ends the subscription.
+func (s Subscription) Close() { _ = s.socket.Close() }
+
+// Heard returns how many messages there were since it was called last, and whether one of them wakes.
+func (s Subscription) Heard(t *testing.T) (n int, wakes bool) {
+	t.Helper()
+	conn, err := s.socket.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Control(func(fd uintptr) {
+		for b := make([]byte, 64); ; n++ {
+			got, _, err := unix.Recvfrom(int(fd), b, 0)
+			if err != nil {
+				return // EAGAIN
+			}
+			wakes = wakes || !learned(b[:got])
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return n, wakes
+}
+
+// SubscribeSmall is as SubscribeTo, with a socket whose buffer holds a few.
+func SubscribeSmall(groups ...uint) (Subscription, error) {
+	sub, err := SubscribeTo(groups...)
+	s := sub.socket
 	if err == nil {
 		conn, cerr := s.SyscallConn()
 		err = cerr

@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -25,7 +26,8 @@ var routeGroups = []uint{
 // Subscribe returns a channel that has a value when a link, address, neighbour, route,
 // rule, forwarding sysctl or nftables object of the namespace changed since the
 // last value was taken; whoever changed it. Many changes make one value, and an
-// overrun makes one too, so that none is lost: subscribe, then observe. The
+// overrun makes one too, so that none is lost: subscribe, then observe. Neighbours that
+// the kernel finds by itself do not count, since they come and go wherever there is traffic. The
 // channel is closed when ctx is done, or when the kernel ends the subscription.
 func (n *Namespace) Subscribe(ctx context.Context) (<-chan struct{}, error) {
 	var sockets []*os.File
@@ -87,8 +89,8 @@ func subscribe(protocol int, groups []uint) (*os.File, error) {
 	return s, nil
 }
 
-// receive wakes for everything that arrives, until the socket is closed. What
-// arrived is not looked at, so a message may be cut short.
+// receive wakes for everything that arrives but learned neighbours, until the socket is closed. Only
+// the beginning of what arrived is looked at, so a message may be cut short.
 func receive(s *os.File, wake chan<- struct{}) {
 	conn, err := s.SyscallConn()
 	if err != nil {
@@ -96,12 +98,13 @@ func receive(s *os.File, wake chan<- struct{}) {
 	}
 	var buf [64]byte
 	for {
+		var n int
 		var got error
 		err := conn.Read(func(fd uintptr) bool {
-			_, _, got = unix.Recvfrom(int(fd), buf[:], 0)
+			n, _, got = unix.Recvfrom(int(fd), buf[:], 0)
 			return !errors.Is(got, unix.EAGAIN)
 		})
-		if errors.Is(got, unix.EINTR) {
+		if errors.Is(got, unix.EINTR) || err == nil && got == nil && learned(buf[:n]) {
 			continue
 		}
 		// ENOBUFS: there was more than the socket's buffer holds.
@@ -113,4 +116,14 @@ func receive(s *os.File, wake chan<- struct{}) {
 		default:
 		}
 	}
+}
+
+// learned is whether a message tells of a neighbour in a state that address resolution put it in. An entry that somebody sets
+// is permanent, unless told otherwise, and one that is deleted fails first.
+func learned(msg []byte) bool {
+	const states = unix.NUD_INCOMPLETE | unix.NUD_REACHABLE | unix.NUD_STALE | unix.NUD_DELAY | unix.NUD_PROBE
+	if len(msg) < unix.SizeofNlMsghdr+unix.SizeofNdMsg || binary.NativeEndian.Uint16(msg[4:]) != unix.RTM_NEWNEIGH {
+		return false
+	}
+	return binary.NativeEndian.Uint16(msg[unix.SizeofNlMsghdr+8:])&states != 0 // ndm_state of struct ndmsg, rtnetlink(7)
 }

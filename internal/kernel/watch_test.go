@@ -51,6 +51,38 @@ func TestSubscribe(t *testing.T) {
 	}
 }
 
+// TestLearnedNeighbours: nobody is woken for what address resolution does, but for what somebody does to an entry that was set.
+func TestLearnedNeighbours(t *testing.T) {
+	ns := nstest.New(t)
+	run(t, ns, `ip link add a0 type veth peer name a1; ip link set a0 addrgenmode none; ip link set a1 addrgenmode none
+		ip link set a0 up; ip link set a1 up; ip addr add 10.0.0.1/24 dev a0`)
+	var sub kernel.Subscription
+	if err := ns.Do(func() (err error) {
+		sub, err = kernel.SubscribeTo(unix.RTNLGRP_NEIGH)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Close()
+	for _, tt := range []struct {
+		change string
+		wakes  bool
+	}{
+		{"ip neigh add 10.0.0.8 lladdr 02:00:00:00:00:08 dev a0 nud reachable", false},
+		{"ip neigh change 10.0.0.8 lladdr 02:00:00:00:00:08 dev a0 nud stale", false},
+		{"ip neigh change 10.0.0.8 lladdr 02:00:00:00:00:08 dev a0 nud probe", false},
+		{"ip neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 dev a0 nud permanent", true},
+		{"ip neigh change 10.0.0.9 lladdr 02:00:00:00:00:0a dev a0 nud permanent", true},
+		{"ip neigh del 10.0.0.9 dev a0", true},
+	} {
+		run(t, ns, tt.change)
+		heard, wakes := sub.Heard(t)
+		if heard == 0 || wakes != tt.wakes {
+			t.Errorf("%s: %d messages; somebody is woken: %v, want %v", tt.change, heard, wakes, tt.wakes)
+		}
+	}
+}
+
 func TestOverrunWakes(t *testing.T) {
 	ns := nstest.New(t)
 	run(t, ns, "ip link set lo up")
