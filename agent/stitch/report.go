@@ -3,6 +3,8 @@ package stitch
 import (
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/rajsinghtech/tailgate/agent/joiner"
@@ -49,7 +51,7 @@ func (m *member) report(i intent, at *gateway, r joiner.Result, err error) {
 	}
 	m.publish(i, s, err)
 	if len(kinds) > 0 {
-		e.log.Warn("repaired what somebody else changed", "member", m.id, "pod", s.Name, "kinds", kinds)
+		e.log.Warn("repaired what somebody else changed", "member", m.id, "pod", s.Name, "kinds", kinds, "what", done(r))
 	}
 }
 
@@ -136,6 +138,20 @@ func repaired(r joiner.Result) []string {
 		kinds = append(kinds, "nftables")
 	}
 	return kinds
+}
+
+// done names the first things that were put right; there may be as many as a group has routes.
+func done(r joiner.Result) string {
+	const most = 4
+	ops := slices.Concat(r.Member, r.Gateway)
+	var b strings.Builder
+	for _, op := range ops[:min(most, len(ops))] {
+		fmt.Fprintf(&b, "%s; ", op)
+	}
+	if more := len(ops) - most; more > 0 {
+		fmt.Fprintf(&b, "and %d more", more)
+	}
+	return strings.TrimSuffix(b.String(), "; ")
 }
 
 // planKinds adds the kinds of a plan's operations to those seen.
