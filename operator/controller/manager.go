@@ -24,12 +24,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-// Leader election. A leader that ends gives the lease back, so these only bound how long a crashed one
-// is waited for, which nobody's traffic depends on; and one write in five seconds is little.
+// Leader election. A leader that ends gives the lease back, so these only bound how long a crashed one is waited for, and, when
+// tailgate is installed again at once, one that could not give it back: Helm takes its permissions away first.
 const (
-	leaseDuration = 30 * time.Second
-	renewDeadline = 20 * time.Second
-	retryPeriod   = 5 * time.Second
+	leaseDuration = 15 * time.Second
+	renewDeadline = 10 * time.Second
+	retryPeriod   = 3 * time.Second
 )
 
 // ManagerOptions are about the process that the controllers run in.
