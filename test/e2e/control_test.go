@@ -309,6 +309,8 @@ func TestNodeDeleted(t *testing.T) {
 		t.Fatal(err)
 	}
 	kubectl(t, "delete", "node", n2)
+	// As Kubernetes does by itself a minute later (its pod garbage collector).
+	kubectl(t, "delete", "pods", "--all-namespaces", "--field-selector=spec.nodeName="+n2, "--force", "--grace-period=0")
 	deleteOperator(t)
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)

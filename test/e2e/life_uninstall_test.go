@@ -80,10 +80,13 @@ func TestUninstall(t *testing.T) {
 	runPod(t, "after-free", n1, ofNone)
 	runPod(t, "after-member", n2, ofPeers)
 
+	began = time.Now()
 	install(t)
 	installed = true
+	t.Logf("installed again in %v", time.Since(began).Round(time.Millisecond))
 	makeGroup(t, peers, peers)
 	makeGroup(t, exiting, exiting)
+	began = time.Now()
 	for _, p := range pods {
 		if err := rig.Ping(within(t, time.Minute), p.host, plain.Tail4); err != nil {
 			t.Errorf("%s, from before the installation, does not join: %v", p.Name, err)
@@ -92,6 +95,7 @@ func TestUninstall(t *testing.T) {
 			t.Errorf("%s: restarts %+v, %v", p.Name, p.Status.ContainerStatuses, err)
 		}
 	}
+	t.Logf("the pods from before joined within %v of their groups", time.Since(began).Round(time.Millisecond))
 }
 
 // install installs tailgate again as the stage did.
