@@ -10,14 +10,13 @@ import (
 	"io"
 	"log"
 	"os"
-	"os/signal"
 	"regexp"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/rajsinghtech/tailgate/test/bench/internal/tailscaled"
 	"github.com/rajsinghtech/tailgate/test/bench/internal/traffic"
+	"github.com/rajsinghtech/tailgate/test/internal/program"
 	"github.com/rajsinghtech/tailgate/test/tailnet/peer"
 )
 
@@ -48,23 +47,11 @@ func main() {
 	peer.MaybeRun()
 	traffic.MaybeWork()
 	tailscaled.MaybeExec()
-	// A second Ctrl-C ends the program at once; the kernel ends its processes then.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	ok, err := run(ctx, os.Args[1:], os.Stdout)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(2)
-	case !ok:
-		os.Exit(1)
-	}
+	program.Main("bench", run)
 }
 
 func parse(args []string, out io.Writer) (s settings, err error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	fs.SetOutput(out)
 	fs.IntVar(&s.rounds, "rounds", 7, "`number` of rounds; each measures both sides once")
 	fs.Float64Var(&s.seconds, "seconds", 4, "how many `seconds` each load lasts, about")
 	fs.DurationVar(&s.settle, "settle", 10*time.Second, "`time` from a start until memory at rest is read")
@@ -78,15 +65,8 @@ func parse(args []string, out io.Writer) (s settings, err error) {
 	})
 	fs.BoolVar(&s.keep, "keep", false, "at the end leave everything up until Ctrl-C")
 	fs.BoolVar(&s.strict, "strict", false, "exit with status 1 if a goal is not reached")
-	fs.Usage = func() {
-		_, _ = io.WriteString(out, usage)
-		fs.PrintDefaults()
-	}
-	if err := fs.Parse(args); err != nil {
+	if err := program.Parse(fs, usage, args, out); err != nil {
 		return s, err
-	}
-	if fs.NArg() > 0 {
-		return s, fmt.Errorf("%q is no flag; see --help", fs.Arg(0))
 	}
 	if s.rounds < 1 || !(s.seconds > 0 && s.seconds <= 600) {
 		return s, errors.New("write at least one round, and seconds above 0 and up to 600")

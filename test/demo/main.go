@@ -11,7 +11,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/rajsinghtech/tailgate/test/demo/report"
+	"github.com/rajsinghtech/tailgate/test/internal/program"
 	"github.com/rajsinghtech/tailgate/test/tailnet/peer"
 )
 
@@ -36,25 +36,17 @@ const (
 
 func main() {
 	peer.MaybeRun()
-	report.Main("demo", run)
+	program.Main("demo", run)
 }
 
 func parse(args []string, out io.Writer) (s settings, err error) {
 	fs := flag.NewFlagSet("demo", flag.ContinueOnError)
-	fs.SetOutput(out)
 	fs.BoolVar(&s.keep, "keep", false, "after the checks leave everything up until Ctrl-C, and say how to look around")
 	fs.BoolVar(&s.verbose, "verbose", false, "print each step of the cluster's start, too")
 	quick := fs.Bool("quick", false, fmt.Sprintf("scale to %d members instead of %d", quickMany, many))
 	fs.IntVar(&s.members, "members", 0, fmt.Sprintf("scale to this `number` of members, %d to %d; 0: %d", few+1, most, many))
-	fs.Usage = func() {
-		_, _ = io.WriteString(out, usage)
-		fs.PrintDefaults()
-	}
-	if err := fs.Parse(args); err != nil {
+	if err := program.Parse(fs, usage, args, out); err != nil {
 		return s, err
-	}
-	if fs.NArg() > 0 {
-		return s, fmt.Errorf("%q is no flag; see --help", fs.Arg(0))
 	}
 	switch {
 	case s.members == 0 && *quick:

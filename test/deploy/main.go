@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/rajsinghtech/tailgate/test/internal/program"
 )
 
 const usage = `Usage: go tool task deploy [-- FLAGS]
@@ -35,22 +34,14 @@ type settings struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "deploy:", err)
-		os.Exit(1)
-	}
+	program.Main("deploy", func(ctx context.Context, args []string, out io.Writer) (bool, error) {
+		err := run(ctx, args, out)
+		return err == nil, err
+	})
 }
 
 func parse(args []string, out io.Writer) (s settings, err error) {
 	fs := flag.NewFlagSet("deploy", flag.ContinueOnError)
-	fs.SetOutput(out)
-	fs.Usage = func() {
-		_, _ = io.WriteString(out, usage)
-		fs.PrintDefaults()
-	}
 	fs.StringVar(&s.lab, "lab", "", "`name` of a lab to deploy to, also where there is a kind cluster; empty: \"lab\" where there is none")
 	fs.StringVar(&s.kubeconfig, "kubeconfig", "", "`file` that leads to another cluster, which pulls its images from a registry")
 	fs.StringVar(&s.repository, "repository", defaultRepository, "with --kubeconfig: `prefix` of the images' names there")
@@ -67,12 +58,10 @@ func parse(args []string, out io.Writer) (s settings, err error) {
 		s.set = append(s.set, v)
 		return nil
 	})
-	if err := fs.Parse(args); err != nil {
+	if err := program.Parse(fs, usage, args, out); err != nil {
 		return s, err
 	}
 	switch {
-	case fs.NArg() > 0:
-		return s, fmt.Errorf("%q is no flag; see --help", fs.Arg(0))
 	case s.kubeconfig != "" && s.lab != "":
 		return s, errors.New("--kubeconfig and --lab are two clusters; name one")
 	case s.kubeconfig == "" && (s.tag != "" || s.repository != defaultRepository):

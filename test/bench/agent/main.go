@@ -10,11 +10,9 @@ import (
 	"io"
 	"log"
 	"os"
-	"os/signal"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -22,6 +20,7 @@ import (
 
 	"github.com/rajsinghtech/tailgate/test/bench/internal/tailscaled"
 	"github.com/rajsinghtech/tailgate/test/bench/internal/traffic"
+	"github.com/rajsinghtech/tailgate/test/internal/program"
 	"github.com/rajsinghtech/tailgate/test/tailnet/peer"
 )
 
@@ -52,23 +51,11 @@ func main() {
 	traffic.MaybeWork()
 	tailscaled.MaybeExec()
 	maybeChain()
-	// A second Ctrl-C ends the program at once; the kernel ends its processes then.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	ok, err := run(ctx, os.Args[1:], os.Stdout)
-	switch {
-	case errors.Is(err, flag.ErrHelp):
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(2)
-	case !ok:
-		os.Exit(1)
-	}
+	program.Main("bench", run)
 }
 
 func parse(args []string, out io.Writer) (s settings, err error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	fs.SetOutput(out)
 	fs.IntVar(&s.adds, "adds", 100, "`number` of pairs of ADDs, for pods that are members and for pods that are not")
 	fs.IntVar(&s.labels, "labels", 20, "`number` of pods that are labelled, one after the other")
 	fs.IntVar(&s.members, "members", 250, "`number` of pods that join at once")
@@ -83,15 +70,8 @@ func parse(args []string, out io.Writer) (s settings, err error) {
 	fs.StringVar(&s.profile, "profile", "", "leave profiles of the agent with all members in this `folder`")
 	fs.StringVar(&s.tailscaled, "tailscaled", "", "use this `binary` instead of building tailscaled")
 	fs.BoolVar(&s.keep, "keep", false, "at the end leave everything up until Ctrl-C")
-	fs.Usage = func() {
-		_, _ = io.WriteString(out, usage)
-		fs.PrintDefaults()
-	}
-	if err := fs.Parse(args); err != nil {
+	if err := program.Parse(fs, usage, args, out); err != nil {
 		return s, err
-	}
-	if fs.NArg() > 0 {
-		return s, fmt.Errorf("%q is no flag; see --help", fs.Arg(0))
 	}
 	if s.only, err = regexp.Compile(*only); err != nil {
 		return s, fmt.Errorf("--only: %w", err)

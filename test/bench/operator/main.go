@@ -9,13 +9,12 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
 	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/rajsinghtech/tailgate/test/internal/program"
 )
 
 const usage = `Usage: go tool task bench:operator [-- FLAGS]
@@ -35,18 +34,14 @@ type settings struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	err := run(ctx, os.Args[1:], os.Stdout)
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(2)
-	}
+	program.Main("bench", func(ctx context.Context, args []string, out io.Writer) (bool, error) {
+		err := run(ctx, args, out)
+		return err == nil, err
+	})
 }
 
 func parse(args []string, out io.Writer) (s settings, err error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	fs.SetOutput(out)
 	fs.IntVar(&s.groups, "groups", 1000, "`number` of EgressGroups")
 	fs.IntVar(&s.nodes, "nodes", 500, "`number` of nodes")
 	fs.IntVar(&s.pods, "pods", 10_000, "`number` of pods in the cluster, spread over the nodes")
@@ -61,15 +56,8 @@ func parse(args []string, out io.Writer) (s settings, err error) {
 		return nil
 	})
 	fs.StringVar(&s.profile, "profile", "", "build an operator that is profiled, and leave heap profiles in this `folder`")
-	fs.Usage = func() {
-		_, _ = io.WriteString(out, usage)
-		fs.PrintDefaults()
-	}
-	if err := fs.Parse(args); err != nil {
+	if err := program.Parse(fs, usage, args, out); err != nil {
 		return s, err
-	}
-	if fs.NArg() > 0 {
-		return s, fmt.Errorf("%q is no flag; see --help", fs.Arg(0))
 	}
 	return s, s.check()
 }

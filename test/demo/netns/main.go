@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rajsinghtech/tailgate/test/demo/report"
+	"github.com/rajsinghtech/tailgate/test/internal/program"
 	"github.com/rajsinghtech/tailgate/test/rig"
 	"github.com/rajsinghtech/tailgate/test/tailnet/peer"
 )
@@ -35,27 +36,19 @@ type settings struct {
 
 func main() {
 	peer.MaybeRun()
-	report.Main("demo:netns", run)
+	program.Main("demo:netns", run)
 }
 
 func parse(args []string, out io.Writer) (s settings, err error) {
 	fs := flag.NewFlagSet("demo:netns", flag.ContinueOnError)
-	fs.SetOutput(out)
 	fs.BoolVar(&s.keep, "keep", false, "after the checks leave everything up until Ctrl-C, and say how to look around")
 	fs.BoolVar(&s.verbose, "verbose", false, "print the gateway's log as it comes, the engine's lines among it")
 	fs.BoolVar(&s.quick, "quick", false, "freeze the control plane for 10 seconds instead of a minute, and join 1000 members instead of 10000")
 	only := fs.String("only", "", "run the groups whose name matches the `regexp`: "+strings.Join(groupNames(), ", "))
 	fs.StringVar(&s.gateway, "gateway", "", "use this `binary` instead of building tailgate-gateway")
 	fs.IntVar(&s.members, "members", 0, "join and take out this `number` of members, a hundred at a time; 0: 10000, which takes two minutes")
-	fs.Usage = func() {
-		_, _ = io.WriteString(out, usage)
-		fs.PrintDefaults()
-	}
-	if err := fs.Parse(args); err != nil {
+	if err := program.Parse(fs, usage, args, out); err != nil {
 		return s, err
-	}
-	if fs.NArg() > 0 {
-		return s, fmt.Errorf("%q is no flag; see --help", fs.Arg(0))
 	}
 	switch {
 	case s.members < 0:
