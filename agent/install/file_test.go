@@ -79,7 +79,7 @@ func readOnly(t *testing.T, dir string, f func()) {
 
 func TestReadOnly(t *testing.T) {
 	kindnet := sample(t, "kindnet.conflist")
-	const advice = "; let the agent write there, or set cniMode to binary and chain tailgate-cni yourself"
+	const advice = "; let the agent write there, or set cni.mode to binary and chain tailgate-cni yourself"
 	t.Run("configuration", func(t *testing.T) {
 		n := newNode(t, map[string]string{"10-kindnet.conflist": kindnet})
 		before := snapshot(t, n.conf, true)

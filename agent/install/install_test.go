@@ -296,19 +296,19 @@ func TestRefused(t *testing.T) {
 		},
 		{
 			name: "multus without networks", file: "00-multus.conf", text: `{"name":"m","type":"multus"}`,
-			why: `is Multus', and has neither a clusterNetwork nor delegates; set cniMode to "binary" and chain tailgate-cni in that network yourself`,
+			why: `is Multus', and has neither a clusterNetwork nor delegates; set cni.mode to "binary" and chain tailgate-cni in that network yourself`,
 		},
 		{
 			name: "multus with a named network", file: "00-multus.conf", text: `{"name":"m","type":"multus","clusterNetwork":"flannel"}`,
-			why: `is Multus', and its clusterNetwork "flannel" is no .conflist in DIR; set cniMode to "binary" and chain tailgate-cni in that network yourself`,
+			why: `is Multus', and its clusterNetwork "flannel" is no .conflist in DIR; set cni.mode to "binary" and chain tailgate-cni in that network yourself`,
 		},
 		{
 			name: "multus with a network elsewhere", file: "00-multus.conf", text: `{"name":"m","type":"multus","clusterNetwork":"/run/multus/cni/net.d/10-a.conflist"}`,
-			why: `is Multus', and its clusterNetwork "/run/multus/cni/net.d/10-a.conflist" is no .conflist in DIR; set cniMode to "binary" and chain tailgate-cni in that network yourself`,
+			why: `is Multus', and its clusterNetwork "/run/multus/cni/net.d/10-a.conflist" is no .conflist in DIR; set cni.mode to "binary" and chain tailgate-cni in that network yourself`,
 		},
 		{
 			name: "multus with a single delegate", file: "00-multus.conf", text: `{"name":"m","type":"multus","delegates":[{"type":"weave-net"}]}`,
-			why: `is Multus', and its first delegate has no "plugins"; write the plugins of the network into it; set cniMode to "binary" and chain tailgate-cni in that network yourself`,
+			why: `is Multus', and its first delegate has no "plugins"; write the plugins of the network into it; set cni.mode to "binary" and chain tailgate-cni in that network yourself`,
 		},
 		{
 			name: "plugins in a folder", file: "10-a.conflist", text: list(""), make: func(t *testing.T, n *node) {

@@ -23,7 +23,7 @@ func (i *Installer) look() time.Duration {
 			i.set(Status{State: Unready, Reason: NotWritable, Message: sentence(err)})
 			return again
 		}
-		i.set(Status{State: Ready, Reason: Installed, Message: "no configuration refers to tailgate-cni, as cniMode disabled wants it"})
+		i.set(Status{State: Ready, Reason: Installed, Message: "no configuration refers to tailgate-cni, as cni.mode disabled wants it"})
 		return again
 	}
 	binErr := i.installBinary()
@@ -116,7 +116,7 @@ func (i *Installer) cannot(err error) time.Duration {
 	case refused:
 		i.set(Status{State: Unready, Reason: NotUnderstood, Message: sentence(err)})
 	default:
-		i.set(Status{State: Unready, Reason: NotWritable, Message: sentence(err) + "; let the agent write there, or set cniMode to binary and chain tailgate-cni yourself"})
+		i.set(Status{State: Unready, Reason: NotWritable, Message: sentence(err) + "; let the agent write there, or set cni.mode to binary and chain tailgate-cni yourself"})
 	}
 	return again
 }

@@ -125,7 +125,7 @@ func inList(f *file, s span) (*place, error) {
 // behindMultus returns the place in the cluster's own network, when Multus' f stands before it. Its documentation
 // (docs/configuration.md): clusterNetwork wins over delegates, of which the first is the cluster's.
 func behindMultus(dir string, f *file, keys map[string]span) (*place, error) {
-	const instead = `; set cniMode to "binary" and chain tailgate-cni in that network yourself`
+	const instead = `; set cni.mode to "binary" and chain tailgate-cni in that network yourself`
 	if at, ok := keys["clusterNetwork"]; ok {
 		path, _ := stringAt(f.text, at)
 		name := filepath.Base(path)

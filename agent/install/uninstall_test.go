@@ -87,8 +87,8 @@ func TestModes(t *testing.T) {
 		{Chained, false, true, true, "tailgate-cni is in " + n.path("10-kindnet.conflist")},
 		{Binary, false, false, true, "the binary is in " + n.bin + ", and no configuration of ours refers to it"},
 		{Chained, false, true, true, "tailgate-cni is in " + n.path("10-kindnet.conflist")},
-		{Disabled, true, false, true, "no configuration refers to tailgate-cni, as cniMode disabled wants it"},
-		{Disabled, false, false, false, "no configuration refers to tailgate-cni, as cniMode disabled wants it"},
+		{Disabled, true, false, true, "no configuration refers to tailgate-cni, as cni.mode disabled wants it"},
+		{Disabled, false, false, false, "no configuration refers to tailgate-cni, as cni.mode disabled wants it"},
 	} {
 		i := n.installer(t, with(step.mode), func(o *Options) { o.KeepBinary = step.keep })
 		i.look()
