@@ -45,7 +45,7 @@ func TestSettingsRefused(t *testing.T) {
 		"--resolvers=kube-dns":        "--resolvers: ParseAddr(\"kube-dns\")",
 		"--cni-mode=multus":           `CNI mode "multus" is not known; write chained, binary or disabled`,
 		"--cni-timeout=2m":            "--cni-timeout 2m0s is not between 0 and 1m; write one such as 5s",
-		"--join-wait=5s":              "--join-wait 5s is not between 0 and --cni-timeout 5s; write one such as 3s",
+		"--join-wait=30s":             "--join-wait 30s is not between 0 and 30s; write one such as 3s",
 		"--gateway-linger=-1s":        "--gateway-linger -1s is no time to wait",
 		"--no-such-flag":              "--help lists the flags",
 		"--cni-mode=x --resolvers=10": "CNI mode",

@@ -52,7 +52,7 @@ func parse(args []string, getenv func(string) string) (settings, error) {
 	fs.DurationVar(&o.Install.Timeout, "cni-timeout", 5*time.Second, "how long the plugin waits for the agent, as a `duration` up to 1m")
 	fs.StringVar(&o.Socket, "cni-socket", cnirpc.Socket, "`socket` at which the plugin asks, the same for agent and node")
 	fs.StringVar(&o.Attachments.Dir, "cni-cache-dir", attachments.DefaultDir, "`folder` of the runtime's CNI result cache")
-	fs.DurationVar(&o.JoinWait, "join-wait", 3*time.Second, "how long a member's start waits for its gateway, as a `duration` less than --cni-timeout; then it starts without, kept in")
+	fs.DurationVar(&o.JoinWait, "join-wait", 3*time.Second, "how long a member's start waits for its gateway, as a `duration` less than 30s; then it starts without, kept in")
 	fs.DurationVar(&o.GatewayLinger, "gateway-linger", time.Minute, "how long a gateway stays after its last member on the node, as a `duration`")
 	fs.StringVar(&nameservers, "resolvers", "", "comma-separated `list` of the cluster's resolvers, whose queries a group's magicDNS redirects; empty: those of "+resolvConf)
 	fs.StringVar(&o.PublicAddr, "public-addr", ":9003", "`address` of /healthz, /readyz and /metrics; empty: none")
@@ -84,7 +84,7 @@ func (s settings) check() error {
 	o := s.options
 	refuse(o.Node == "", "the node's name is not given; set --node-name or NODE_NAME, from spec.nodeName of the pod")
 	refuse(o.Install.Timeout <= 0 || o.Install.Timeout > time.Minute, "--cni-timeout %v is not between 0 and 1m; write one such as 5s", o.Install.Timeout)
-	refuse(o.JoinWait <= 0 || o.JoinWait >= o.Install.Timeout, "--join-wait %v is not between 0 and --cni-timeout %v; write one such as 3s", o.JoinWait, o.Install.Timeout)
+	refuse(o.JoinWait <= 0 || o.JoinWait >= cnirpc.MemberTimeout, "--join-wait %v is not between 0 and %v; write one such as 3s", o.JoinWait, cnirpc.MemberTimeout)
 	refuse(o.GatewayLinger < 0, "--gateway-linger %v is no time to wait; write one such as 1m, or 0s", o.GatewayLinger)
 	return errors.Join(wrong...)
 }
