@@ -132,3 +132,29 @@ func tunnelRight(t *testing.T, gw *netns.Handle) string {
 	t.Helper()
 	return run(t, gw, "test ! -e /proc/sys/net/ipv4/conf/tailscale0 || echo tunnel0")
 }
+
+// A runtime that takes a pod's network down begins with lo, and the kernel drops what is on it. That is nobody's tampering.
+func TestEndingIsNoRepair(t *testing.T) {
+	l, _, _ := scene(t)
+	ns, where := newNS(t)
+	l.SetMember(pod("a", where))
+	l.wait(t, "a")
+	const refused = "ip -6 route show table 7717 type unreachable"
+	before := run(t, ns, refused)
+	changed := follow(t, where)
+	run(t, ns, "ip link set lo down")
+	if run(t, ns, refused) == before {
+		t.Fatal("the kernel keeps the routes, so this proves nothing")
+	}
+	for end := time.After(limit); run(t, ns, refused) != before; {
+		select {
+		case <-changed:
+		case <-end:
+			t.Fatal("the routes are not put back")
+		}
+	}
+	l.SetGroup(Group{Name: "payments", Prefixes: prefixes("10.30.0.0/24")}) // a look behind that one
+	if s := l.wait(t, "a"); s.State != Joined || s.Repairs != 0 {
+		t.Errorf("%+v", s)
+	}
+}

@@ -149,6 +149,7 @@ func newNS(tb testing.TB) (*netns.Handle, NetNS) {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	run(tb, h, "ip link set lo up") // as runtimes do
 	return h, NetNS{Path: "/run/netns/" + name, ID: id}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 
 	"github.com/rajsinghtech/tailgate/internal/kernel"
 	"github.com/rajsinghtech/tailgate/internal/netns"
@@ -80,6 +81,17 @@ func (p *pinned) subscribe(ctx context.Context) error {
 	}
 	p.unsubscribe = cancel
 	return nil
+}
+
+// ending is whether the runtime is taking the namespace's network down. CNI's loopback plugin sets lo down then, and the IPv6 routes
+// that refuse, which the kernel keeps on lo, go with it: nobody changed anything of ours.
+func (p *pinned) ending() (down bool) {
+	err := p.h.Do(func() error {
+		lo, err := net.InterfaceByName("lo")
+		down = err == nil && lo.Flags&net.FlagUp == 0
+		return err
+	})
+	return err == nil && down
 }
 
 // lost forgets a subscription that the kernel has ended.

@@ -14,8 +14,6 @@ import (
 // report makes the outcome of work the member's status. at is the gateway that it is joined to; nil: to none.
 func (m *member) report(i intent, at *gateway, r joiner.Result, err error) {
 	e := m.e
-	e.mu.Lock()
-	m.at = at
 	var kinds []string
 	if err == nil && i.undecided == "" {
 		if m.applied.same(i) {
@@ -23,6 +21,11 @@ func (m *member) report(i intent, at *gateway, r joiner.Result, err error) {
 		}
 		m.applied = i
 	}
+	if len(kinds) > 0 && m.ns != nil && m.ns.ending() {
+		kinds = nil
+	}
+	e.mu.Lock()
+	m.at = at
 	for _, k := range kinds {
 		e.repairs[k]++
 	}
