@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"github.com/rajsinghtech/tailgate/test/deploy/cidrs"
 	"github.com/rajsinghtech/tailgate/test/kubetest"
 )
 
@@ -24,12 +25,12 @@ func TestClusterCIDRs(t *testing.T) {
 	env := kubetest.Start(t, kubetest.Options{Flags: map[string]string{"service-cluster-ip-range": "10.96.0.0/16"}})
 	look := func(want string) {
 		t.Helper()
-		got, err := clusterCIDRs(env.Context, env.Client)
+		got, err := cidrs.Of(env.Context, env.Client)
 		if text := strings.Trim(fmt.Sprint(got), "[]"); err != nil || text != want {
 			t.Errorf("CIDRs %s, %v, want %s", text, err, want)
 		}
 	}
-	if _, err := clusterCIDRs(env.Context, env.Client); err == nil || !strings.Contains(err.Error(), "--cluster-cidrs") {
+	if _, err := cidrs.Of(env.Context, env.Client); err == nil || !strings.Contains(err.Error(), "--cluster-cidrs") {
 		t.Errorf("a cluster without nodes: %v", err)
 	}
 	for i, cidrs := range [][]string{{"10.244.0.0/24", "fd00:10:244::/64"}, {"10.244.1.0/24", "fd00:10:244:1::/64"}} {

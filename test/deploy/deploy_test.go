@@ -60,26 +60,6 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// TestFewest: what is within another prefix says nothing more.
-func TestFewest(t *testing.T) {
-	for all, want := range map[string]string{
-		"":                                      "",
-		"10.244.1.0/24,10.244.0.0/16":           "10.244.0.0/16",
-		"10.244.0.0/16,10.244.0.0/16":           "10.244.0.0/16",
-		"fd00::/64,10.96.0.0/16,10.244.0.0/24":  "10.96.0.0/16 10.244.0.0/24 fd00::/64",
-		"10.0.0.0/9,10.128.0.0/24,10.1.0.0/16":  "10.0.0.0/9 10.128.0.0/24",
-		"fd00:1::/64,fd00::/16,fd00:1:0:1::/64": "fd00::/16",
-	} {
-		ps, err := parsePrefixes(all)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := strings.Trim(fmt.Sprint(fewest(ps)), "[]"); got != want {
-			t.Errorf("fewest of %s: %s, want %s", all, got, want)
-		}
-	}
-}
-
 // TestChartHasTheseImages holds what is known of the chart's values against it.
 func TestChartHasTheseImages(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, chartFolder, "values.yaml"))

@@ -19,6 +19,7 @@ import (
 	goyaml "sigs.k8s.io/yaml"
 
 	"github.com/rajsinghtech/tailgate/deploy/helm"
+	"github.com/rajsinghtech/tailgate/test/deploy/cidrs"
 )
 
 // Where tailgate is, as deploy/README.md installs it.
@@ -50,7 +51,7 @@ func (d *deployment) run(ctx context.Context) (err error) {
 		return fmt.Errorf("reach %s: %w", d.name, err)
 	}
 	if len(d.cidrs) == 0 {
-		if d.cidrs, err = clusterCIDRs(ctx, d.client); err != nil {
+		if d.cidrs, err = cidrs.Of(ctx, d.client); err != nil {
 			return err
 		}
 	}

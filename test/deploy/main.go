@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"strings"
 	"time"
 
+	"github.com/rajsinghtech/tailgate/test/deploy/cidrs"
 	"github.com/rajsinghtech/tailgate/test/internal/program"
 )
 
@@ -47,7 +47,7 @@ func parse(args []string, out io.Writer) (s settings, err error) {
 	fs.StringVar(&s.repository, "repository", defaultRepository, "with --kubeconfig: `prefix` of the images' names there")
 	fs.StringVar(&s.tag, "tag", "", "with --kubeconfig: `tag` of the images there; empty: the chart's appVersion")
 	fs.Func("cluster-cidrs", "`CIDRs` of pods and services, separated by commas; empty: as the cluster says", func(text string) (err error) {
-		s.cidrs, err = parsePrefixes(text)
+		s.cidrs, err = cidrs.Parse(text)
 		return err
 	})
 	fs.Func("own-tag", "`tag` that the hermetic tailnet lets the operator give gateways, beside those of the groups in deploy/examples; more than once for more", func(tag string) error {
@@ -91,17 +91,4 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	d := &deployment{settings: s, cluster: c, root: root, out: out, began: time.Now()}
 	return errors.Join(d.run(ctx), c.close())
-}
-
-// parsePrefixes reads CIDRs with commas between them.
-func parsePrefixes(text string) ([]netip.Prefix, error) {
-	var all []netip.Prefix
-	for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == ' ' }) {
-		p, err := netip.ParsePrefix(part)
-		if err != nil || p != p.Masked() {
-			return nil, fmt.Errorf("%q is no CIDR, such as 10.244.0.0/16", part)
-		}
-		all = append(all, p)
-	}
-	return all, nil
 }

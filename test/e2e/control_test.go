@@ -27,8 +27,10 @@ import (
 const (
 	payments = "payments"
 	peers    = "peers"
-	n1, n2   = "n1", "n2"
 )
+
+// n1 and n2 are the nodes for pods; both kinds of cluster have two at least.
+var n1, n2 string
 
 // apply applies a manifest of deploy/examples as it stands.
 func apply(t *testing.T, name string) {
@@ -119,7 +121,7 @@ func TestGateways(t *testing.T) {
 	awaitGateways(t, peers, n1, n2)
 	for name, want := range map[string]int{payments: 1, peers: 2} {
 		for _, d := range awaitDevices(t, "tag:egress-"+name, want, 30*time.Second) {
-			if !strings.HasPrefix(d.Name, name+"-n") {
+			if !isDeviceOf(d.Name, name, n1) && !isDeviceOf(d.Name, name, n2) {
 				t.Errorf("device of %s is called %s", name, d.Name)
 			}
 		}
@@ -297,7 +299,7 @@ func TestNodeDeleted(t *testing.T) {
 	startMembers(t, peers, n2, 1)
 	awaitGateways(t, peers, n1, n2)
 	awaitDevices(t, "tag:egress-peers", 2, 30*time.Second)
-	node, err := s.Lab.Node(n2)
+	node, err := s.Node(n2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +320,7 @@ func TestNodeDeleted(t *testing.T) {
 		if err := node.Start(ctx); err != nil {
 			t.Error(err)
 		}
-		if err := s.Lab.WaitNodes(ctx); err != nil {
+		if err := s.Cluster.WaitNodes(ctx); err != nil {
 			t.Error(err)
 		}
 		if err := awaitAgents(ctx); err != nil {
@@ -326,7 +328,7 @@ func TestNodeDeleted(t *testing.T) {
 		}
 	})
 	left := awaitDevices(t, "tag:egress-peers", 1, 3*time.Minute)
-	if !strings.HasPrefix(left[0].Name, "peers-n1") {
+	if !isDeviceOf(left[0].Name, peers, n1) {
 		t.Errorf("the device that is left is %s", left[0].Name)
 	}
 }

@@ -360,9 +360,14 @@ func awaitNotSteered(t *testing.T, h *world.Host, p netip.Prefix) {
 // intoCluster advertises CIDRs of the cluster, and some that cover it, to a group that mirrors routes.
 func intoCluster(t *testing.T, m, x *world.Host, xName string) {
 	t.Helper()
-	plan := s.Lab.Plan
+	plan := s.Plan
 	inside := slices.Concat(plan.Node(n1).PodNets, plan.ServiceNets)
-	covering := slices.Clone(plan.PodNets) // as nodes have their parts of it
+	var covering []netip.Prefix
+	if len(s.Cluster.CIDRs()) == 0 {
+		covering = append(covering, plan.PodNets...) // as nodes have their parts of it
+	} else {
+		inside = append(inside, plan.PodNets...)
+	}
 	for _, p := range plan.PodNets {
 		wide := 8 // 10.0.0.0/8
 		if p.Addr().Is6() {
@@ -443,22 +448,22 @@ func advertise(t *testing.T, name string, routes ...netip.Prefix) {
 // and nodes. x is another pod of the test image.
 func inCluster(t *testing.T, what string, m, x *world.Host, xName string) {
 	t.Helper()
-	for _, dns := range s.Lab.Plan.DNS {
+	for _, dns := range s.Plan.DNS {
 		for _, network := range []string{"udp", "tcp"} {
-			got, err := rig.Lookup(within(t, quick), m, network, dns, rig.ClusterName, familyOf(s.Lab.Plan.API))
-			if err != nil || !slices.Equal(got, []netip.Addr{s.Lab.Plan.API}) {
-				t.Errorf("%s: %s at %v over %s is %v, want %v; %v", what, rig.ClusterName, dns, network, got, s.Lab.Plan.API, err)
+			got, err := rig.Lookup(within(t, quick), m, network, dns, rig.ClusterName, familyOf(s.Plan.API))
+			if err != nil || !slices.Equal(got, []netip.Addr{s.Plan.API}) {
+				t.Errorf("%s: %s at %v over %s is %v, want %v; %v", what, rig.ClusterName, dns, network, got, s.Plan.API, err)
 			}
 		}
 	}
-	if c, err := m.Dial(within(t, quick), "tcp", netip.AddrPortFrom(s.Lab.Plan.API, 443).String()); err != nil {
+	if c, err := m.Dial(within(t, quick), "tcp", netip.AddrPortFrom(s.Plan.API, 443).String()); err != nil {
 		t.Errorf("%s: the API server: %v", what, err)
 	} else if err := c.Close(); err != nil {
 		t.Error(err)
 	}
 	for _, f := range clusterFamilies() {
 		asks(t, what+", a pod", m, netip.AddrPortFrom(addr(x, f), 8080), xName, addr(m, f))
-		if err := rig.Ping(within(t, quick), m, pick(f, s.Lab.Plan.Node(n2).Addrs...)); err != nil {
+		if err := rig.Ping(within(t, quick), m, pick(f, s.Plan.Node(n2).Addrs...)); err != nil {
 			t.Errorf("%s: a node: %v", what, err)
 		}
 	}

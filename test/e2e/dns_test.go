@@ -23,8 +23,8 @@ import (
 // TestMagicDNSThroughGateway: a member whose resolver is the tailnet's knows all names, and so does, with magicDNS,
 // one that was changed in nothing. Without its gateway it still knows the cluster's.
 func TestMagicDNSThroughGateway(t *testing.T) {
-	upstream := s.Rig.World.Adopt("the cluster's upstream", s.Lab.Network().Handle())
-	end, err := rig.ServeOutside(upstream, s.Lab.Plan.ControlPlane...)
+	ns, addrs := s.Cluster.Upstream()
+	end, err := rig.ServeOutside(s.Rig.World.Adopt("the cluster's upstream", ns), addrs...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func TestMagicDNSThroughGateway(t *testing.T) {
 	}
 	a, m := enter(t, asking), enter(t, plainPod)
 	// What the kubelet writes into resolv.conf is the first, also where there are two families.
-	resolvers := s.Lab.Plan.DNS[:1]
+	resolvers := s.Plan.DNS[:1]
 	tailnets := []netip.Addr{tsaddr.TailscaleServiceIP(), tsaddr.TailscaleServiceIPv6()}
 	plain := s.Rig.Nodes[rig.Plain]
 	peerName := plain.Name + "." + s.Rig.Tailnet.Domain()
@@ -61,7 +61,7 @@ func TestMagicDNSThroughGateway(t *testing.T) {
 			peerName:        {plain.Tail4.String(), plain.Tail6.String()},
 			plain.Name:      {plain.Tail4.String(), plain.Tail6.String()},
 			rig.OutsideName: {rig.Known(rig.OutsideName, 4).String(), rig.Known(rig.OutsideName, 6).String()},
-			"kubernetes":    {s.Lab.Plan.API.String()},
+			"kubernetes":    {s.Plan.API.String()},
 			rig.CorpName:    {rig.Known(rig.CorpName, 4).String(), rig.Known(rig.CorpName, 6).String()},
 		} {
 			looksUp(t, asking, name, want)
@@ -83,7 +83,7 @@ func TestMagicDNSThroughGateway(t *testing.T) {
 		for name, want := range map[string][]string{
 			peerName:        {plain.Tail4.String(), plain.Tail6.String()},
 			rig.OutsideName: {rig.Known(rig.OutsideName, 4).String(), rig.Known(rig.OutsideName, 6).String()},
-			"kubernetes":    {s.Lab.Plan.API.String()},
+			"kubernetes":    {s.Plan.API.String()},
 		} {
 			looksUp(t, plainPod, name, want)
 		}
@@ -122,7 +122,7 @@ func knows(t *testing.T, what string, h *world.Host, servers []netip.Addr, tailn
 					plain.Name + "." + s.Rig.Tailnet.Domain(): plain.Tail(f),
 					rig.CorpName:    rig.Known(rig.CorpName, f),
 					rig.OutsideName: rig.Known(rig.OutsideName, f),
-					rig.ClusterName: pick(f, s.Lab.Plan.API),
+					rig.ClusterName: pick(f, s.Plan.API),
 				}
 				if !tailnets {
 					want[plain.Name+"."+s.Rig.Tailnet.Domain()], want[rig.CorpName] = netip.Addr{}, netip.Addr{}
@@ -155,8 +155,8 @@ const dnsLimit = 4 * time.Second
 // dnsWithoutGateway asks for one of the cluster's names again and again while the gateway goes.
 func dnsWithoutGateway(t *testing.T, m *world.Host) {
 	t.Helper()
-	server := s.Lab.Plan.DNS[0]
-	f := familyOf(s.Lab.Plan.API)
+	server := s.Plan.DNS[0]
+	f := familyOf(s.Plan.API)
 	pods, err := gatewayPods(within(t, time.Minute), other)
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func dnsWithoutGateway(t *testing.T, m *world.Host) {
 			done = true
 		default:
 		}
-		err := lookup(t.Context(), m, "udp", server, rig.ClusterName, f, s.Lab.Plan.API)
+		err := lookup(t.Context(), m, "udp", server, rig.ClusterName, f, s.Plan.API)
 		asked++
 		longest = max(longest, time.Since(good))
 		if err == nil {

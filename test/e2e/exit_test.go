@@ -157,6 +157,7 @@ func newExitScene(t *testing.T) *exitScene {
 		a := netip.MustParseAddr(ip)
 		e.services[familyOf(a)] = a
 	}
+	e.awaitServices(t)
 	for _, a := range nodesOwn {
 		if err := e.node.Do(func() error { return addToLoopback(a) }); err != nil {
 			t.Fatal(err)
@@ -171,6 +172,24 @@ func newExitScene(t *testing.T) *exitScene {
 		}
 	})
 	return e
+}
+
+// awaitServices waits until kube-proxy has heard of the Services: it may look only once a second.
+func (e *exitScene) awaitServices(t *testing.T) {
+	t.Helper()
+	for _, f := range clusterFamilies() {
+		for h, to := range map[*world.Host]netip.AddrPort{
+			e.m: netip.AddrPortFrom(e.services[f], 8080), s.Rig.Cluster: netip.AddrPortFrom(pick(f, s.Plan.Node(n1).Addrs...), nodePort),
+		} {
+			_, err := eventually(t, func(ctx context.Context) error {
+				_, _, err := askTool(ctx, h, to)
+				return err
+			})
+			if err != nil {
+				t.Fatalf("a Service: %v", err)
+			}
+		}
+	}
 }
 
 // service makes a Service for the pod with that label, on port 8080 and in all families of the cluster.
@@ -249,7 +268,7 @@ func echo(ln net.Listener) {
 func (e *exitScene) existing(t *testing.T, what string) {
 	t.Helper()
 	inCluster(t, what, e.m, e.x, e.far.Name)
-	own := s.Lab.Plan.Node(n1).PodNets
+	own := s.Plan.Node(n1).PodNets
 	for _, f := range clusterFamilies() {
 		// The node's own towards its pods, with either plugin.
 		node := pick(f, own[0].Addr().Next(), own[len(own)-1].Addr().Next())
@@ -270,7 +289,7 @@ func (e *exitScene) existing(t *testing.T, what string) {
 func (e *exitScene) fromOutside(t *testing.T, what string) {
 	t.Helper()
 	for _, f := range clusterFamilies() {
-		node := pick(f, s.Lab.Plan.Node(n1).Addrs...)
+		node := pick(f, s.Plan.Node(n1).Addrs...)
 		for _, outside := range []*world.Host{s.Rig.Internet, s.Rig.Cluster} {
 			asks(t, what+", asked by NodePort", outside, netip.AddrPortFrom(node, nodePort), e.pod.Name, addr(outside, f))
 			asks(t, what+", asked by hostPort", outside, netip.AddrPortFrom(node, hostPort), e.pod.Name, addr(outside, f))
@@ -295,8 +314,8 @@ func (e *exitScene) state(t *testing.T) {
 	if i < 0 {
 		t.Fatalf("there is no link:\n%v", have)
 	}
-	direct := slices.Clone(s.Lab.Plan.ServiceNets)
-	for _, n := range s.Lab.Plan.Nodes {
+	direct := slices.Clone(s.Plan.ServiceNets)
+	for _, n := range s.Plan.Nodes {
 		direct = slices.Concat(direct, n.PodNets)
 		for _, a := range n.Addrs {
 			direct = append(direct, netip.PrefixFrom(a, a.BitLen()))

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 
 // socket is the gateway's, seen from outside of the node.
 func socket(ctx context.Context, group, node string) (string, error) {
-	n, err := s.Lab.Node(node)
+	n, err := s.Node(node)
 	if err != nil {
 		return "", err
 	}
@@ -71,6 +72,13 @@ func awaitSnapshot(t *testing.T, name, node, what string, limit time.Duration, g
 		t.Fatalf("%s: not within %v; the gateway says %+v", what, limit, last)
 	}
 	return last, time.Since(began)
+}
+
+// isDeviceOf reports whether a device has the name of a group's on a node: the tailnet adds a number to one that is taken. One
+// node's name may begin with all of another's.
+func isDeviceOf(name, group, node string) bool {
+	rest, ok := strings.CutPrefix(name, group+"-"+node)
+	return ok && (rest == "" || rest[0] == '-')
 }
 
 // podOfN1 returns the gateway pod of the group on n1.

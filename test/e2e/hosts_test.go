@@ -32,7 +32,7 @@ var families = []int{4, 6}
 
 // clusterFamilies are those of the cluster's pods and Services.
 func clusterFamilies() (fs []int) {
-	for _, p := range s.Lab.Plan.PodNets {
+	for _, p := range s.Plan.PodNets {
 		fs = append(fs, familyOf(p.Addr()))
 	}
 	return fs
@@ -92,7 +92,7 @@ func patchOther(t *testing.T, spec string) {
 // enter opens a pod's network namespace: what is done in the host is done as by a program in the pod.
 func enter(t *testing.T, p *corev1.Pod) *world.Host {
 	t.Helper()
-	ns, err := s.Lab.PodNetNS(within(t, time.Minute), p)
+	ns, err := s.Cluster.PodNetNS(within(t, time.Minute), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func enter(t *testing.T, p *corev1.Pod) *world.Host {
 // enterNode is [enter] for a node.
 func enterNode(t *testing.T, name string) *world.Host {
 	t.Helper()
-	n, err := s.Lab.Node(name)
+	n, err := s.Node(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func enterNode(t *testing.T, name string) *world.Host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return adopt(t, name, ns, n.Plan.Addrs...)
+	return adopt(t, name, ns, s.Plan.Node(name).Addrs...)
 }
 
 func adopt(t *testing.T, name string, ns *netns.Handle, addrs ...netip.Addr) *world.Host {
@@ -303,7 +303,7 @@ func watchEth0(t *testing.T, h *world.Host, bad func(rig.Packet) bool) (end func
 	return func() {
 		t.Helper()
 		defer c.Stop()
-		if err := c.Sync(within(t, slow), s.Lab.Plan.DNS[0]); err != nil {
+		if err := c.Sync(within(t, slow), s.Plan.DNS[0]); err != nil {
 			t.Error(err)
 		}
 		if n, first := c.Count(); n > 0 {

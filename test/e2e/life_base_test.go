@@ -184,7 +184,7 @@ func (p *lifePod) enter(t *testing.T) {
 // open opens the namespace of a pod that runs, until the end of the test.
 func (p *lifePod) open(t *testing.T) error {
 	t.Helper()
-	ns, err := s.Lab.PodNetNS(t.Context(), p.Pod)
+	ns, err := s.Cluster.PodNetNS(t.Context(), p.Pod)
 	if err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func entered(t *testing.T, name, node string, labels map[string]string, change .
 // openNode opens a node's network namespace.
 func openNode(t *testing.T, name string) *netns.Handle {
 	t.Helper()
-	node, err := s.Lab.Node(name)
+	node, err := s.Node(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func openGateway(t *testing.T, group, node string) *netns.Handle {
 	if !ok {
 		t.Fatalf("%s has no gateway on %s", group, node)
 	}
-	ns, err := s.Lab.PodNetNS(t.Context(), &p)
+	ns, err := s.Cluster.PodNetNS(t.Context(), &p)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -185,7 +185,7 @@ func (x *shot) wantFrom(t *testing.T) []netip.Addr {
 func deviceOf(t *testing.T, group, node string) []netip.Addr {
 	t.Helper()
 	for _, d := range s.Rig.Tailnet.NodesByTag(v1alpha1.DefaultTag(group)) {
-		if strings.HasPrefix(d.Name, group+"-"+node) {
+		if isDeviceOf(d.Name, group, node) {
 			return d.Addresses
 		}
 	}

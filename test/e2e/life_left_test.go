@@ -153,7 +153,7 @@ func (l *life) killAgents(ctx context.Context, done <-chan struct{}) (n int, err
 		if p == nil || !ready(*p) {
 			continue
 		}
-		ns, err := s.Lab.PodNetNS(ctx, p)
+		ns, err := s.Cluster.PodNetNS(ctx, p)
 		if err != nil {
 			continue // it is just ending
 		}
@@ -221,7 +221,7 @@ func sorted(lines []string) string {
 // rootOf is where a node's process 1 has its files.
 func rootOf(t *testing.T, node string) string {
 	t.Helper()
-	n, err := s.Lab.Node(node)
+	n, err := s.Node(node)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func TestUninstall(t *testing.T) {
 	}, &corev1.PodList{})
 	t.Logf("uninstalled in %v", time.Since(began).Round(time.Millisecond))
 
-	conflists, err := s.ReadConflists()
+	conflists, err := s.ReadConflists(within(t, time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,16 +4,12 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 	"testing"
-
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/rajsinghtech/tailgate/test/lab"
 	"github.com/rajsinghtech/tailgate/test/stage"
@@ -24,10 +20,12 @@ import (
 var s *stage.Stage
 
 var (
+	cluster = flag.String("cluster", "lab", "where to run: lab, or kind, which is the cluster of go tool task kind:up, or one that is made for the run")
+	image   = flag.String("kind-image", "", "what nodes of a kind cluster that is made for the run are made of; empty: what kind takes")
 	labName = flag.String("name", "e2e", "of the lab, so that two runs do not meet")
 	family  = flag.String("family", "dual", "IP families of the cluster: v4, v6 or dual")
-	cni     = flag.String("cni", "ptp", "plugin that connects the cluster's pods: ptp or bridge")
-	keep    = flag.Bool("keep", false, "leave the cluster up; go tool task lab:down -- --name=e2e ends it, or the name given")
+	cni     = flag.String("cni", "ptp", "plugin that connects the lab's pods: ptp or bridge")
+	keep    = flag.Bool("keep", false, "leave the cluster up; go tool task lab:down -- --name=e2e ends it, or the name given, or kind:down")
 )
 
 // linger is how long a gateway outlives its last member here.
@@ -47,21 +45,22 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) (code int, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if *cluster != "lab" && *cluster != "kind" {
+		return 1, fmt.Errorf("there is no cluster %q: use --cluster=lab or --cluster=kind", *cluster)
+	}
 	s, err = stage.Up(ctx, stage.Options{
-		Name: *labName, Family: lab.Family(*family), CNI: lab.CNI(*cni), Out: os.Stderr,
-		Tags: []string{"tag:egress-payments", "tag:egress-peers", "tag:egress-other"}, Values: []string{"agent.gatewayLinger=" + linger},
+		Name: *labName, Family: lab.Family(*family), CNI: lab.CNI(*cni), Out: os.Stderr, Kind: *cluster == "kind", KindImage: *image,
+		Namespaces: []string{payments}, // the manifests of deploy/examples name it
+		Tags:       []string{"tag:egress-payments", "tag:egress-peers", "tag:egress-other"}, Values: []string{"agent.gatewayLinger=" + linger},
 	})
 	if err != nil {
 		return 1, err
 	}
-	// The manifests of deploy/examples name it.
-	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: payments}}
-	if err := s.Client.Create(ctx, ns); err != nil {
-		return 1, errors.Join(err, s.Down(context.WithoutCancel(ctx)))
-	}
+	nodes := s.Cluster.Nodes()
+	n1, n2 = nodes[0].Name(), nodes[1].Name()
 	code = m.Run()
 	if *keep {
 		return code, s.Keep()
 	}
-	return code, errors.Join(s.Down(context.WithoutCancel(ctx)))
+	return code, s.Down(context.WithoutCancel(ctx))
 }

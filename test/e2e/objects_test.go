@@ -162,7 +162,7 @@ func awaitAgents(ctx context.Context) error {
 		if err := s.Client.Get(ctx, client.ObjectKey{Namespace: stage.Namespace, Name: "tailgate-agent"}, ds); err != nil {
 			return "", err
 		}
-		st, nodes := ds.Status, int32(len(s.Lab.Nodes()))
+		st, nodes := ds.Status, int32(len(s.Cluster.Nodes()))
 		if st.ObservedGeneration != ds.Generation || st.NumberReady != nodes || st.UpdatedNumberScheduled != nodes {
 			return fmt.Sprintf("%d of %d agents are ready", st.NumberReady, nodes), nil
 		}

@@ -30,6 +30,9 @@ func (b *Binaries) Dir(p Part) string { return b.dirs[p] }
 // Path is the program of that name in a part that was asked for.
 func (b *Binaries) Path(p Part, name string) string { return filepath.Join(b.dirs[p], name) }
 
+// ImageArchive is the file with the lab's images, if that part was asked for.
+func (b *Binaries) ImageArchive() string { return b.Path(Images, archive) }
+
 // Envtest is a folder that holds etcd, kube-apiserver and kubectl under these names, as
 // controller-runtime's envtest wants them (KUBEBUILDER_ASSETS).
 func (b *Binaries) Envtest() string { return b.dirs[Hyperkube] }

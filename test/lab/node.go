@@ -139,7 +139,7 @@ func (n *Node) loadAll(ctx context.Context, pid int) error {
 	if _, err := os.Stat(done); err == nil {
 		return nil
 	}
-	for _, f := range append([]string{n.l.bins.Path(Images, archive)}, n.l.Options.Images...) {
+	for _, f := range append([]string{n.l.bins.ImageArchive()}, n.l.Options.Images...) {
 		if err := n.load(ctx, pid, f); err != nil {
 			return err
 		}

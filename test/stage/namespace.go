@@ -18,6 +18,11 @@ func (s *Stage) prepareNamespace(ctx context.Context) error {
 	if err := s.Client.Create(ctx, ns); err != nil {
 		return fmt.Errorf("make namespace: %w", err)
 	}
+	for _, name := range s.o.Namespaces {
+		if err := s.Client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}); err != nil {
+			return fmt.Errorf("make namespace: %w", err)
+		}
+	}
 	secret := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Name: "tailgate-tailnet-creds", Namespace: Namespace},
 		StringData: map[string]string{

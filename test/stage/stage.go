@@ -25,7 +25,6 @@ import (
 	"github.com/rajsinghtech/tailgate/test/lab"
 	"github.com/rajsinghtech/tailgate/test/rig"
 	"github.com/rajsinghtech/tailgate/test/tailnet"
-	"github.com/rajsinghtech/tailgate/test/tailnet/world"
 )
 
 // Where tailgate is, as the README installs it.
@@ -40,10 +39,16 @@ const (
 type Options struct {
 	// Name is the lab's. "": "stage".
 	Name string
-	// Family, CNI and Nodes are the lab's.
+	// Family is the cluster's; CNI and Nodes are the lab's.
 	Family lab.Family
 	CNI    lab.CNI
 	Nodes  int
+	// Kind is to use the cluster of package kind instead of a lab: the one that is up, or one that lives as long as the stage.
+	Kind bool
+	// KindImage is what nodes of the latter are made of. "": what kind takes.
+	KindImage string
+	// Namespaces are made beside tailgate's.
+	Namespaces []string
 	// Roles are the tailnet's nodes; nil: all.
 	Roles []rig.Role
 	// Tags are those that the operator's OAuth client owns.
@@ -58,7 +63,11 @@ type Options struct {
 
 // Stage is a cluster with tailgate on it and a tailnet beside it.
 type Stage struct {
-	Lab *lab.Lab
+	// Cluster is the Kubernetes cluster; Lab is the same, nil when it is kind's.
+	Cluster Cluster
+	Lab     *lab.Lab
+	// Plan is who has which address in the cluster.
+	Plan *lab.Plan
 	// Rig has the tailnet, its nodes and what is behind them.
 	Rig *rig.Rig
 	// Config and Client reach the API server as its administrator, without a cache.
@@ -99,13 +108,12 @@ func Up(ctx context.Context, o Options) (_ *Stage, err error) {
 	}
 	said("images built")
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.startLab(ctx, archives) }) // what is started lives as long as ctx
+	g.Go(func() error { return s.startCluster(ctx, archives) }) // what is started lives as long as ctx
 	g.Go(func() error { return s.startRig(gctx) })
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	if _, err := s.Lab.Network().Attach(s.Rig.World.Core.Handle(), "lab0",
-		world.UnderlayV4, world.UnderlayV6, world.InternetV4.Masked(), world.InternetV6.Masked()); err != nil {
+	if err := s.Cluster.Attach(ctx, s.Rig.World); err != nil {
 		return nil, err
 	}
 	said("cluster and tailnet are up")
@@ -119,16 +127,27 @@ func Up(ctx context.Context, o Options) (_ *Stage, err error) {
 	return s, nil
 }
 
-func (s *Stage) startLab(ctx context.Context, images []string) (err error) {
+func (s *Stage) startCluster(ctx context.Context, images []string) error {
+	if s.o.Kind {
+		c, err := startKind(ctx, s.root, s.o)
+		if c != nil {
+			s.Cluster, s.Plan = c, &c.plan
+		}
+		if err != nil {
+			return err
+		}
+		return c.Load(ctx, images...)
+	}
 	out := s.o.Out
 	if s.o.Brief {
 		out = nil
 	}
-	s.Lab, err = lab.Up(ctx, lab.Options{Name: s.o.Name, Family: s.o.Family, CNI: s.o.CNI, Nodes: s.o.Nodes, Out: out})
+	l, err := lab.Up(ctx, lab.Options{Name: s.o.Name, Family: s.o.Family, CNI: s.o.CNI, Nodes: s.o.Nodes, Out: out})
 	if err != nil {
 		return err
 	}
-	return s.Lab.Load(ctx, images...)
+	s.Lab, s.Cluster, s.Plan = l, labCluster{l}, &l.Plan
+	return l.Load(ctx, images...)
 }
 
 func (s *Stage) startRig(ctx context.Context) (err error) {
@@ -152,7 +171,7 @@ func (s *Stage) connect() (err error) {
 			return err
 		}
 	}
-	if s.Config, err = s.Lab.Config(); err != nil {
+	if s.Config, err = s.Cluster.Config(); err != nil {
 		return err
 	}
 	s.Client, err = client.NewWithWatch(s.Config, client.Options{Scheme: scheme})
@@ -177,7 +196,7 @@ func (s *Stage) images(ctx context.Context) ([]string, error) {
 	return archives, nil
 }
 
-// install does what deploy/README.md says, on the lab.
+// install does what deploy/README.md says.
 func (s *Stage) install(ctx context.Context) (err error) {
 	if s.helm, err = helm.Build(ctx, s.root); err != nil {
 		return err
@@ -185,7 +204,7 @@ func (s *Stage) install(ctx context.Context) (err error) {
 	if err := s.prepareNamespace(ctx); err != nil {
 		return err
 	}
-	if s.Conflists, err = s.ReadConflists(); err != nil {
+	if s.Conflists, err = s.ReadConflists(ctx); err != nil {
 		return err
 	}
 	args := []string{
@@ -195,17 +214,48 @@ func (s *Stage) install(ctx context.Context) (err error) {
 	return err
 }
 
-// ReadConflists returns the nodes' network configurations, by the name of the node.
-func (s *Stage) ReadConflists() (map[string][]byte, error) {
+// ReadConflists returns the nodes' network configurations, those that the runtime uses, by the name of the node.
+func (s *Stage) ReadConflists(ctx context.Context) (map[string][]byte, error) {
 	all := make(map[string][]byte)
-	for _, n := range s.Lab.Nodes() {
-		b, err := os.ReadFile(n.Path("etc/cni/net.d/10-lab.conflist"))
+	for _, n := range s.Cluster.Nodes() {
+		b, err := readConflist(ctx, n)
 		if err != nil {
 			return nil, fmt.Errorf("read network configuration of %s: %w", n.Name(), err)
 		}
 		all[n.Name()] = b
 	}
 	return all, nil
+}
+
+// readConflist reads the first in lexical order, as the runtime does.
+func readConflist(ctx context.Context, n Node) ([]byte, error) {
+	pid, err := n.PID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dir := fmt.Sprintf("/proc/%d/root/etc/cni/net.d", pid)
+	entries, err := os.ReadDir(dir) // sorted
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) == ".conflist" {
+			return os.ReadFile(filepath.Join(dir, e.Name()))
+		}
+	}
+	return nil, fmt.Errorf("there is no .conflist in %s", dir)
+}
+
+// Node returns the node of that name.
+func (s *Stage) Node(name string) (Node, error) {
+	var names []string
+	for _, n := range s.Cluster.Nodes() {
+		if n.Name() == name {
+			return n, nil
+		}
+		names = append(names, n.Name())
+	}
+	return nil, fmt.Errorf("the cluster has no node %q: it has %s", name, strings.Join(names, ", "))
 }
 
 // Chart is the committed chart.
@@ -220,6 +270,9 @@ func (s *Stage) HelmValues() []string {
 		"tailnet.apiURL=" + s.Rig.Tailnet.APIURL(),
 		"tailnet.loginServer=" + s.Rig.Tailnet.ControlURL(),
 	}, s.o.Values...)
+	if cidrs := s.Cluster.CIDRs(); len(cidrs) > 0 {
+		values = append(values, "clusterCIDRs={"+strings.Join(cidrs, ",")+"}")
+	}
 	var args []string
 	for _, v := range values {
 		args = append(args, "--set", v)
@@ -229,8 +282,8 @@ func (s *Stage) HelmValues() []string {
 
 // Helm runs Helm on the cluster, and returns what it prints.
 func (s *Stage) Helm(ctx context.Context, args ...string) (out []byte, err error) {
-	tool := s.helm.With(s.Lab.Kubeconfig())
-	err = s.Lab.Network().Handle().Do(func() error {
+	tool := s.helm.With(s.Cluster.Kubeconfig())
+	err = s.Cluster.Do(func() error {
 		out, err = tool.Run(ctx, args...)
 		return err
 	})
@@ -239,7 +292,7 @@ func (s *Stage) Helm(ctx context.Context, args ...string) (out []byte, err error
 
 // Kubectl runs kubectl on the cluster, and returns what it prints.
 func (s *Stage) Kubectl(ctx context.Context, args ...string) (string, error) {
-	out, err := s.Lab.Kubectl(ctx, args...).Output()
+	out, err := s.Cluster.Kubectl(ctx, args...)
 	if err != nil {
 		return string(out), fmt.Errorf("kubectl %s: %w", strings.Join(args, " "), err)
 	}
@@ -247,16 +300,38 @@ func (s *Stage) Kubectl(ctx context.Context, args ...string) (string, error) {
 }
 
 // Keep lets the cluster outlive this process. The tailnet cannot.
-func (s *Stage) Keep() error { return s.Lab.Keep() }
+func (s *Stage) Keep() error { return s.Cluster.Keep() }
 
 // Down ends all of it.
 func (s *Stage) Down(ctx context.Context) error {
 	var errs []error
-	if s.Lab != nil {
-		errs = append(errs, s.Lab.Down(ctx))
+	if k, ok := s.Cluster.(*kindCluster); ok && !k.made && s.helm != nil {
+		errs = append(errs, s.uninstall(ctx))
+	}
+	if s.Cluster != nil {
+		errs = append(errs, s.Cluster.Down(ctx))
 	}
 	if s.Rig != nil {
 		errs = append(errs, s.Rig.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// uninstall takes tailgate from a cluster that stays, as deploy/README.md says.
+func (s *Stage) uninstall(ctx context.Context) error {
+	var errs []error
+	for _, args := range [][]string{
+		{"delete", "egressgroups.tailscale.rajsingh.info", "--all", "--timeout=1m"},
+		nil,
+		{"delete", "crd", "egressgroups.tailscale.rajsingh.info", "egressgateways.tailscale.rajsingh.info", "--ignore-not-found", "--timeout=1m"},
+	} {
+		var err error
+		if args == nil {
+			_, err = s.Helm(ctx, "uninstall", Release, "--namespace", Namespace, "--ignore-not-found", "--wait", "--timeout", "2m")
+		} else {
+			_, err = s.Kubectl(ctx, args...)
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -43,8 +43,13 @@ func (w *World) Link(a, b End) error {
 
 // AddRoute routes dst by way of via, in h.
 func (h *Host) AddRoute(dst netip.Prefix, via netip.Addr) error {
+	return h.addRoute(dst, via, netip.Addr{})
+}
+
+// addRoute is [Host.AddRoute] with the address that the host's own packets come from, if one is given.
+func (h *Host) addRoute(dst netip.Prefix, via, src netip.Addr) error {
 	err := h.Do(func() error {
-		return netlink.RouteReplace(&netlink.Route{Dst: ipnet(dst), Gw: net.IP(via.AsSlice())})
+		return netlink.RouteReplace(&netlink.Route{Dst: ipnet(dst), Gw: net.IP(via.AsSlice()), Src: net.IP(src.AsSlice())})
 	})
 	if err != nil {
 		return fmt.Errorf("route %v by %v in %s: %w", dst, via, h.Name, err)

@@ -28,6 +28,12 @@ var (
 	InternetV6 = netip.MustParsePrefix("2001:db8:51::7/64")
 )
 
+// Links of hosts that join: a /30 and a /126 of these for each.
+var (
+	joinV4 = netip.MustParsePrefix("10.99.1.0/24")
+	joinV6 = netip.MustParsePrefix("fd99:10:99:1::/64")
+)
+
 // namedDir is where ip-netns(8) looks for names.
 const namedDir = "/run/netns"
 
@@ -46,6 +52,7 @@ type World struct {
 	mu    sync.Mutex
 	hosts []*Host
 	next  int // number of the next underlay host
+	joins int // how often a host has joined
 	procs sync.WaitGroup
 }
 
@@ -131,6 +138,59 @@ func (w *World) AddInternet() (*Host, error) {
 // Adopt makes a host of a namespace that is somebody else's, such as a pod's, and stays theirs: neither the world's end
 // nor anything else here closes it. It has no name for ip-netns(8); its addresses are the caller's to set.
 func (w *World) Adopt(name string, ns *netns.Handle) *Host { return &Host{Name: name, w: w, ns: ns} }
+
+// Join connects an adopted host, such as a cluster's node, to the core by a link of that name of its own. By it the host
+// reaches the underlay and the internet as what it is, with its V4 and V6, and is reached at these; so are prefixes of
+// behind. A family of which it has no address is left out. All of it ends with the host's namespace or with the world; a
+// host that comes back with another namespace joins again.
+func (w *World) Join(h *Host, link string, behind ...netip.Prefix) error {
+	w.mu.Lock()
+	n := 4 * w.joins
+	w.joins++
+	w.mu.Unlock()
+	if n > 248 {
+		return fmt.Errorf("join %s to the world: no address is free", h.Name)
+	}
+	behind = slices.Clone(behind)
+	near, far := End{Host: w.Core, Link: linkName("j", n/4+1)}, End{Host: h, Link: link}
+	for _, f := range []struct {
+		own  netip.Addr
+		net  netip.Prefix
+		bits int
+	}{{h.V4, joinV4, 30}, {h.V6, joinV6, 126}} {
+		if f.own.IsValid() {
+			near.Addrs = append(near.Addrs, netip.PrefixFrom(nth(f.net, n+1), f.bits))
+			far.Addrs = append(far.Addrs, netip.PrefixFrom(nth(f.net, n+2), f.bits))
+			behind = append(behind, netip.PrefixFrom(f.own, f.own.BitLen()))
+		}
+	}
+	if err := w.Link(near, far); err != nil {
+		return err
+	}
+	for i, p := range far.Addrs {
+		own := h.V4
+		if p.Addr().Is6() {
+			own = h.V6
+		}
+		for _, dst := range []netip.Prefix{UnderlayV4, UnderlayV6, InternetV4.Masked(), InternetV6.Masked()} {
+			if dst.Addr().Is4() != own.Is4() {
+				continue
+			}
+			if err := h.addRoute(dst, near.Addrs[i].Addr(), own); err != nil {
+				return err
+			}
+		}
+		for _, dst := range behind {
+			if dst.Addr().Is4() != own.Is4() {
+				continue
+			}
+			if err := w.Core.AddRoute(dst, p.Addr()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
 
 // Host returns the host with that name, or nil.
 func (w *World) Host(name string) *Host {

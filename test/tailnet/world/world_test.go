@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
@@ -90,6 +91,55 @@ func TestHostsReachEachOther(t *testing.T) {
 	}
 	if _, err := a.Dial(ctx, "tcp", "localhost:80"); err == nil {
 		t.Error("a name was dialled")
+	}
+}
+
+// TestJoin: who joins is reached by its own addresses and so is what is behind it, and comes as what it is. It may come back
+// with another namespace.
+func TestJoin(t *testing.T) {
+	ctx, w := newWorld(t)
+	internet, err := w.AddInternet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	peer, err := w.AddHost("peer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		ns, err := netns.NewAnonymous()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = ns.Close() })
+		node := w.Adopt("node", ns)
+		node.V4, node.V6 = netip.MustParseAddr("10.89.0.5"), netip.MustParseAddr("fc00:f853::5")
+		pod := w.Adopt("pod", ns) // one namespace is enough to have both
+		pod.V4, pod.V6 = netip.MustParseAddr("10.244.1.7"), netip.MustParseAddr("fd00:10:244:1::7")
+		err = node.Do(func() error {
+			var all []netip.Prefix
+			for _, a := range []netip.Addr{node.V4, node.V6, pod.V4, pod.V6} {
+				all = append(all, netip.PrefixFrom(a, a.BitLen()))
+			}
+			return configure("lo", all)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Join(node, "world0", netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("fd00:10:244:1::/64")); err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range []struct {
+			from, to *Host
+			addr     netip.Addr
+		}{
+			{node, peer, peer.V4}, {node, peer, peer.V6}, {node, internet, internet.V4}, {node, internet, internet.V6},
+			{peer, node, node.V4}, {internet, node, node.V6}, {peer, pod, pod.V4}, {internet, pod, pod.V6},
+		} {
+			if err := reach(ctx, x.from, x.to, x.addr.String()); err != nil {
+				t.Errorf("%s to %s at %v: %v", x.from.Name, x.to.Name, x.addr, err)
+			}
+		}
 	}
 }
 

@@ -1,4 +1,7 @@
-package main
+// Package cidrs finds out where a cluster's pods and services are.
+//
+// It promises to say in its errors what to do when the cluster does not tell. It must never guess.
+package cidrs
 
 import (
 	"context"
@@ -6,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -15,10 +19,10 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// clusterCIDRs returns where the cluster's pods and services are, as few prefixes as say it. Each kind of cluster tells it
+// Of returns where the cluster's pods and services are, as few prefixes as say it. Each kind of cluster tells it
 // elsewhere: kubeadm in its configuration, which has the whole of the pods' network; nodes have the parts that are theirs;
 // Kubernetes 1.33 and later has objects for the services' networks.
-func clusterCIDRs(ctx context.Context, c client.Reader) ([]netip.Prefix, error) {
+func Of(ctx context.Context, c client.Reader) ([]netip.Prefix, error) {
 	kubeadm, err := fromKubeadm(ctx, c)
 	if err != nil {
 		return nil, err
@@ -59,10 +63,10 @@ func fromKubeadm(ctx context.Context, c client.Reader) (n networks, err error) {
 	if err := yaml.Unmarshal([]byte(cm.Data["ClusterConfiguration"]), &conf); err != nil {
 		return n, fmt.Errorf("read kubeadm's configuration: %w", err)
 	}
-	if n.pods, err = parsePrefixes(conf.Networking.PodSubnet); err != nil {
+	if n.pods, err = Parse(conf.Networking.PodSubnet); err != nil {
 		return n, fmt.Errorf("podSubnet of kubeadm's configuration: %w", err)
 	}
-	if n.services, err = parsePrefixes(conf.Networking.ServiceSubnet); err != nil {
+	if n.services, err = Parse(conf.Networking.ServiceSubnet); err != nil {
 		return n, fmt.Errorf("serviceSubnet of kubeadm's configuration: %w", err)
 	}
 	return n, nil
@@ -75,7 +79,7 @@ func fromNodes(ctx context.Context, c client.Reader) (all []netip.Prefix, err er
 	}
 	for _, n := range nodes.Items {
 		for _, text := range append(slices.Clone(n.Spec.PodCIDRs), n.Spec.PodCIDR) {
-			ps, err := parsePrefixes(text)
+			ps, err := Parse(text)
 			if err != nil {
 				return nil, fmt.Errorf("podCIDRs of node %s: %w", n.Name, err)
 			}
@@ -96,12 +100,25 @@ func fromServiceCIDRs(ctx context.Context, c client.Reader) (all []netip.Prefix,
 	}
 	for _, s := range list.Items {
 		for _, text := range s.Spec.CIDRs {
-			ps, err := parsePrefixes(text)
+			ps, err := Parse(text)
 			if err != nil {
 				return nil, fmt.Errorf("ServiceCIDR %s: %w", s.Name, err)
 			}
 			all = append(all, ps...)
 		}
+	}
+	return all, nil
+}
+
+// Parse reads CIDRs with commas between them.
+func Parse(text string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == ' ' }) {
+		p, err := netip.ParsePrefix(part)
+		if err != nil || p != p.Masked() {
+			return nil, fmt.Errorf("%q is no CIDR, such as 10.244.0.0/16", part)
+		}
+		all = append(all, p)
 	}
 	return all, nil
 }
