@@ -27,6 +27,10 @@ import (
 // TestEgressDatapath: members reach peers, all protocols and both families, as their group's device on their node. Nobody
 // else does, and nobody reaches a member by the way that its own traffic takes.
 func TestEgressDatapath(t *testing.T) {
+	if s.Org != nil {
+		realDatapath(t)
+		return
+	}
 	apply(t, peers)
 	makeOther(t, func(*v1alpha1.EgressGroupSpec) {})
 	first, second := startPod(t, "first", n1, member), startPod(t, "second", n2, member)
@@ -251,6 +255,10 @@ const gatewayPort = 9002
 // TestSubnetRouterReachability: routes given are steered, live; without any, those that the gateway accepts are, as they come
 // and go. The tailnet's own addresses, 4via6 among them, are in any case. A route into the cluster changes nothing.
 func TestSubnetRouterReachability(t *testing.T) {
+	if s.Org != nil {
+		realSubnets(t)
+		return
+	}
 	makeOther(t, func(g *v1alpha1.EgressGroupSpec) {
 		g.Mode, g.Routes = v1alpha1.ModeSubnet, []string{rig.SubnetV4.String()}
 	})
@@ -471,6 +479,10 @@ func inCluster(t *testing.T, what string, m, x *world.Host, xName string) {
 
 // TestAppConnectorReachability: the route of an app connector is a route as any other.
 func TestAppConnectorReachability(t *testing.T) {
+	if s.Org != nil {
+		realApp(t)
+		return
+	}
 	makeOther(t, func(g *v1alpha1.EgressGroupSpec) { g.Mode = v1alpha1.ModeSubnet })
 	pod, outsider := startPod(t, "app", n1, otherMember), startPod(t, "outsider", n1, nil)
 	awaitPods(t, pod, outsider)

@@ -88,6 +88,7 @@ func openInbox(t *testing.T) *inbox {
 type shot struct {
 	name, node, group string
 	to                netip.Addr
+	port              uint16
 	// failed is why the container ended otherwise than with an answer; "": it got one.
 	failed string
 }
@@ -96,7 +97,7 @@ type shot struct {
 func shots(prefix, group string, n int, to ...netip.Addr) []*shot {
 	var all []*shot
 	for i := range n {
-		all = append(all, &shot{name: prefix + strconv.Itoa(i), node: []string{n1, n2}[i%2], group: group, to: to[i/2%len(to)]})
+		all = append(all, &shot{name: prefix + strconv.Itoa(i), node: []string{n1, n2}[i%2], group: group, to: to[i/2%len(to)], port: inboxPort})
 	}
 	return all
 }
@@ -152,7 +153,7 @@ func (x *shot) pod(burst string) *corev1.Pod {
 			AutomountServiceAccountToken: new(bool),
 			Containers: []corev1.Container{{
 				Name: "first", Image: testImage, ImagePullPolicy: corev1.PullNever,
-				Args:                     []string{"udp", "-timeout", "3s", netip.AddrPortFrom(x.to, inboxPort).String(), x.name},
+				Args:                     []string{"udp", "-timeout", "3s", netip.AddrPortFrom(x.to, x.port).String(), x.name},
 				TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 			}},
 		},

@@ -23,6 +23,7 @@ import (
 // TestUninstall: what deploy/README.md says about it leaves nodes and pods as they were, and pods from before an
 // installation become members without a restart. It installs tailgate again.
 func TestUninstall(t *testing.T) {
+	hermetic(t, "it watches packets in the tailnet's network")
 	plain := s.Rig.Nodes[rig.Plain]
 	makeGroup(t, peers, peers)
 	makeGroup(t, exiting, exiting, func(g *v1alpha1.EgressGroup) {

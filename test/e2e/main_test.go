@@ -4,15 +4,18 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"testing"
 
 	"github.com/rajsinghtech/tailgate/test/lab"
 	"github.com/rajsinghtech/tailgate/test/stage"
+	"github.com/rajsinghtech/tailgate/test/tailnet/org"
 	"github.com/rajsinghtech/tailgate/test/tailnet/peer"
 )
 
@@ -48,19 +51,37 @@ func run(m *testing.M) (code int, err error) {
 	if *cluster != "lab" && *cluster != "kind" {
 		return 1, fmt.Errorf("there is no cluster %q: use --cluster=lab or --cluster=kind", *cluster)
 	}
+	where, err := org.FromEnv()
+	if err != nil {
+		return 1, err
+	}
 	s, err = stage.Up(ctx, stage.Options{
-		Name: *labName, Family: lab.Family(*family), CNI: lab.CNI(*cni), Out: os.Stderr, Kind: *cluster == "kind", KindImage: *image,
+		Name: *labName, Org: where, Family: lab.Family(*family), CNI: lab.CNI(*cni), Out: os.Stderr, Kind: *cluster == "kind", KindImage: *image,
 		Namespaces: []string{payments}, // the manifests of deploy/examples name it
 		Tags:       []string{"tag:egress-payments", "tag:egress-peers", "tag:egress-other"}, Values: []string{"agent.gatewayLinger=" + linger},
 	})
 	if err != nil {
 		return 1, err
 	}
+	var once sync.Once
+	down := func() (err error) {
+		once.Do(func() { err = s.Down(context.WithoutCancel(ctx)) })
+		return err
+	}
+	// Who interrupts the tests ends all that was made for them, the organization's tailnet not least.
+	defer context.AfterFunc(ctx, func() {
+		fmt.Fprintln(os.Stderr, "e2e: interrupted:", errors.Join(context.Cause(ctx), down()))
+		os.Exit(1)
+	})()
 	nodes := s.Cluster.Nodes()
 	n1, n2 = nodes[0].Name(), nodes[1].Name()
 	code = m.Run()
 	if *keep {
-		return code, s.Keep()
+		err := s.Keep()
+		if s.Org != nil { // the tailnet does not stay
+			err = errors.Join(err, s.Org.Close(context.WithoutCancel(ctx)))
+		}
+		return code, err
 	}
-	return code, s.Down(context.WithoutCancel(ctx))
+	return code, down()
 }

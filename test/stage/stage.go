@@ -25,6 +25,7 @@ import (
 	"github.com/rajsinghtech/tailgate/test/lab"
 	"github.com/rajsinghtech/tailgate/test/rig"
 	"github.com/rajsinghtech/tailgate/test/tailnet"
+	"github.com/rajsinghtech/tailgate/test/tailnet/org"
 )
 
 // Where tailgate is, as the README installs it.
@@ -37,7 +38,7 @@ const (
 
 // Options say what a stage has.
 type Options struct {
-	// Name is the lab's. "": "stage".
+	// Name is the lab's, and part of that of a tailnet in an organization. "": "stage".
 	Name string
 	// Family is the cluster's; CNI and Nodes are the lab's.
 	Family lab.Family
@@ -49,8 +50,11 @@ type Options struct {
 	KindImage string
 	// Namespaces are made beside tailgate's.
 	Namespaces []string
-	// Roles are the tailnet's nodes; nil: all.
+	// Roles are the hermetic tailnet's nodes; nil: all.
 	Roles []rig.Role
+	// Org is where to make a tailnet for the stage instead of a hermetic one, with nodes in this process. It needs a cluster that
+	// reaches it, which a lab does not.
+	Org *org.Options
 	// Tags are those that the operator's OAuth client owns.
 	Tags []string
 	// Values are given to Helm beside what leads to the tailnet, as KEY=VALUE.
@@ -68,8 +72,10 @@ type Stage struct {
 	Lab     *lab.Lab
 	// Plan is who has which address in the cluster.
 	Plan *lab.Plan
-	// Rig has the tailnet, its nodes and what is behind them.
+	// Rig has the hermetic tailnet, its nodes and what is behind them; nil with another.
 	Rig *rig.Rig
+	// Org is the organization's tailnet and its nodes, nil without.
+	Org *org.Scene
 	// Config and Client reach the API server as its administrator, without a cache.
 	Config *rest.Config
 	Client client.WithWatch
@@ -95,6 +101,10 @@ func Up(ctx context.Context, o Options) (_ *Stage, err error) {
 	if s.root, err = moduleRoot(); err != nil {
 		return nil, err
 	}
+	if o.Org != nil && !o.Kind {
+		return nil, errors.New("a tailnet of a Tailscale organization needs a cluster that reaches the internet, which a lab does not: use --cluster=kind, " +
+			"or unset TS_ORG_OAUTH_CLIENT_ID and TS_ORG_OAUTH_CLIENT_SECRET for a hermetic tailnet")
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Down(context.WithoutCancel(ctx)))
@@ -109,12 +119,14 @@ func Up(ctx context.Context, o Options) (_ *Stage, err error) {
 	said("images built")
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.startCluster(ctx, archives) }) // what is started lives as long as ctx
-	g.Go(func() error { return s.startRig(gctx) })
+	g.Go(func() error { return s.startTailnet(gctx) })
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	if err := s.Cluster.Attach(ctx, s.Rig.World); err != nil {
-		return nil, err
+	if s.Rig != nil {
+		if err := s.Cluster.Attach(ctx, s.Rig.World); err != nil {
+			return nil, err
+		}
 	}
 	said("cluster and tailnet are up")
 	if err := s.connect(); err != nil {
@@ -150,7 +162,14 @@ func (s *Stage) startCluster(ctx context.Context, images []string) error {
 	return l.Load(ctx, images...)
 }
 
-func (s *Stage) startRig(ctx context.Context) (err error) {
+func (s *Stage) startTailnet(ctx context.Context) (err error) {
+	if s.o.Org != nil {
+		if s.Org, err = org.Open(ctx, *s.o.Org, "tailgate "+s.o.Name, s.o.Tags); err != nil {
+			return err
+		}
+		s.OAuth = tailnet.OAuthClient{ID: s.Org.OperatorID, Secret: s.Org.OperatorSecret}
+		return nil
+	}
 	s.Rig, err = rig.New(ctx, rig.Options{
 		Prefix: "tg" + s.o.Name, Roles: s.o.Roles, Domain: Domain, ControlV6: s.o.Family == lab.V6,
 	})
@@ -266,10 +285,20 @@ func (s *Stage) Root() string { return s.root }
 
 // HelmValues are the flags that lead an installation to the tailnet.
 func (s *Stage) HelmValues() []string {
-	values := append([]string{
-		"tailnet.apiURL=" + s.Rig.Tailnet.APIURL(),
-		"tailnet.loginServer=" + s.Rig.Tailnet.ControlURL(),
-	}, s.o.Values...)
+	var api, login string
+	if s.Rig != nil {
+		api, login = s.Rig.Tailnet.APIURL(), s.Rig.Tailnet.ControlURL()
+	} else {
+		api, login = s.o.Org.APIURL, s.o.Org.LoginServer
+	}
+	var values []string
+	if api != "" {
+		values = append(values, "tailnet.apiURL="+api)
+	}
+	if login != "" {
+		values = append(values, "tailnet.loginServer="+login)
+	}
+	values = append(values, s.o.Values...)
 	if cidrs := s.Cluster.CIDRs(); len(cidrs) > 0 {
 		values = append(values, "clusterCIDRs={"+strings.Join(cidrs, ",")+"}")
 	}
@@ -307,6 +336,9 @@ func (s *Stage) Down(ctx context.Context) error {
 	var errs []error
 	if k, ok := s.Cluster.(*kindCluster); ok && !k.made && s.helm != nil {
 		errs = append(errs, s.uninstall(ctx))
+	}
+	if s.Org != nil {
+		errs = append(errs, s.Org.Close(ctx))
 	}
 	if s.Cluster != nil {
 		errs = append(errs, s.Cluster.Down(ctx))

@@ -22,7 +22,7 @@ type apiError struct {
 func notFound(message string) *apiError { return &apiError{http.StatusNotFound, message} }
 
 // apiHandler serves the part of the HTTP API v2 (https://tailscale.com/api) that
-// tailscale.com/client/tailscale/v2 uses for keys and devices.
+// tailscale.com/client/tailscale/v2 uses for keys, devices and the policy file.
 func (t *Tailnet) apiHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/v2/oauth/token", t.serveToken)
@@ -43,6 +43,8 @@ func (t *Tailnet) apiHandler() http.Handler {
 	handle("POST /api/v2/device/{device}/tags", "devices:core", t.postTags)
 	handle("GET /api/v2/device/{device}/routes", "devices:routes:read", t.getRoutes)
 	handle("POST /api/v2/device/{device}/routes", "devices:routes", t.postRoutes)
+	handle("GET "+tailnet+"/acl", "policy_file:read", t.getPolicy)
+	handle("POST "+tailnet+"/acl", "policy_file", t.postPolicy)
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { reply(w, nil, notFound("not found")) })
 	return t.withFaults(mux)
 }
@@ -55,7 +57,7 @@ func (t *Tailnet) authorized(r *http.Request, scope string, f func(*token, *http
 		return nil, &apiError{http.StatusUnauthorized, "API token invalid"}
 	case !tok.allows(scope):
 		return nil, &apiError{http.StatusForbidden, "calling actor does not have enough permissions to perform this function"}
-	case tn != "" && tn != "-" && tn != t.opts.Domain:
+	case tn != "" && tn != "-" && tn != t.opts.Domain && (t.id == "" || tn != t.id):
 		return nil, notFound("tailnet not found")
 	}
 	return f(tok, r)

@@ -141,7 +141,7 @@ func (t *Tailnet) postTags(tok *token, r *http.Request) (any, *apiError) {
 	if err := readJSON(r, &req); err != nil {
 		return nil, err
 	}
-	if !tok.client.mayTag(req.Tags) {
+	if !t.mayTag(tok.client, req.Tags) {
 		return nil, tagsRefused(req.Tags)
 	}
 	if !t.SetTags(n.StableID, req.Tags...) {

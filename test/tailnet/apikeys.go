@@ -91,17 +91,22 @@ func (t *Tailnet) postKey(tok *token, r *http.Request) (any, *apiError) {
 		Capabilities  keyCapabilities `json:"capabilities"`
 		ExpirySeconds int64           `json:"expirySeconds"`
 		Description   string          `json:"description"`
+		Scopes        []string        `json:"scopes"`
+		Tags          []string        `json:"tags"`
 	}
 	if err := readJSON(r, &req); err != nil {
 		return nil, err
 	}
 	create := req.Capabilities.Devices.Create
+	if req.KeyType == "client" {
+		return t.postClient(tok, OAuthOptions{Scopes: req.Scopes, Tags: req.Tags}, req.Description)
+	}
 	switch {
 	case req.KeyType != "" && req.KeyType != "auth":
 		return nil, &apiError{http.StatusBadRequest, fmt.Sprintf("keyType %q is not served by this test tailnet", req.KeyType)}
 	case req.ExpirySeconds < 0 || req.ExpirySeconds > int64(defaultKeyExpiry/time.Second):
 		return nil, &apiError{http.StatusBadRequest, "expirySeconds must be between 0 and 7776000"}
-	case !tok.client.mayTag(create.Tags):
+	case !t.mayTag(tok.client, create.Tags):
 		return nil, tagsRefused(create.Tags)
 	}
 	k := t.CreateKey(KeyOptions{
@@ -111,4 +116,22 @@ func (t *Tailnet) postKey(tok *token, r *http.Request) (any, *apiError) {
 	w := k.wire()
 	w.Key = k.Secret
 	return w, nil
+}
+
+// postClient makes an OAuth client, which is a key of that kind in the API, with at most what the caller has.
+func (t *Tailnet) postClient(tok *token, o OAuthOptions, description string) (any, *apiError) {
+	for _, scope := range append([]string{"oauth_keys"}, o.Scopes...) {
+		if !tok.allows(scope) {
+			return nil, &apiError{http.StatusForbidden, "calling actor does not have enough permissions to perform this function"}
+		}
+	}
+	if len(o.Scopes) == 0 || !t.mayTag(tok.client, o.Tags) {
+		return nil, tagsRefused(o.Tags)
+	}
+	c := t.CreateOAuthClient(o)
+	return struct {
+		keyJSON
+		Scopes []string `json:"scopes"`
+		Tags   []string `json:"tags"`
+	}{keyJSON{ID: c.ID, KeyType: "client", Key: c.Secret, Created: wireTime(time.Now()), Description: description}, o.Scopes, o.Tags}, nil
 }

@@ -69,7 +69,7 @@ type netmap struct {
 
 func (t *Tailnet) netmapLocked(n *node) netmap {
 	m := netmap{self: t.wireLocked(n), peers: map[tailcfg.NodeID]*tailcfg.Node{}, filter: t.filterLocked(n), dns: t.dnsConfigLocked()}
-	m.self.CapMap = maps.Clone(n.attrs)
+	m.self.CapMap = maps.Clone(t.attrsLocked(n))
 	if m.self.CapMap == nil {
 		m.self.CapMap = tailcfg.NodeCapMap{}
 	}
@@ -98,7 +98,7 @@ func (t *Tailnet) wireLocked(n *node) *tailcfg.Node {
 		Addresses: n.addrs(), AllowedIPs: append(n.addrs(), served...),
 		PrimaryRoutes: slices.DeleteFunc(slices.Clone(served), isDefault),
 		Endpoints:     n.endpoints, HomeDERP: n.homeDERP, Created: n.created, Cap: n.version, Tags: n.tags,
-		Online: &online, MachineAuthorized: true, CapMap: n.attrs,
+		Online: &online, MachineAuthorized: true, CapMap: t.attrsLocked(n),
 	}
 	if n.hostinfo != nil {
 		w.Hostinfo = n.hostinfo.View()

@@ -131,12 +131,17 @@ func (t *Tailnet) serveToken(w http.ResponseWriter, r *http.Request) {
 		}
 		tok.scopes = want
 	}
+	reply(w, t.grantLocked(tok), nil)
+}
+
+// grantLocked makes a token good, and returns what is told of it.
+func (t *Tailnet) grantLocked(tok *token) map[string]any {
 	access := "tskey-api-" + newID("k") + "-" + rand.Text()
 	t.tokens[access] = tok
-	reply(w, map[string]any{
+	return map[string]any{
 		"access_token": access, "token_type": "Bearer",
-		"expires_in": int(c.TokenLife / time.Second), "scope": strings.Join(tok.scopes, " "),
-	}, nil)
+		"expires_in": int(time.Until(tok.expires).Round(time.Second) / time.Second), "scope": strings.Join(tok.scopes, " "),
+	}
 }
 
 // bearer returns the request's token if it is good.
@@ -156,14 +161,17 @@ func (t *Tailnet) bearer(r *http.Request) *token {
 }
 
 // mayTag reports whether the client may give these tags to keys and devices.
-func (c *oauthClient) mayTag(tags []string) bool {
+func (t *Tailnet) mayTag(c *oauthClient, tags []string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	if len(tags) == 0 {
 		return false // what a client makes belongs to nobody else
 	}
 	if slices.Equal(slices.Sorted(slices.Values(tags)), c.Tags) {
 		return true
 	}
-	return !slices.ContainsFunc(tags, func(tag string) bool { return !slices.Contains(c.Owns, tag) })
+	owned := t.ownedLocked(c)
+	return !slices.ContainsFunc(tags, func(tag string) bool { return !slices.Contains(owned, tag) })
 }
 
 // tagsRefused is the answer to tags that a client may not give, in the real one's words

@@ -121,7 +121,5 @@ func (t *Tailnet) setHostinfoLocked(n *node, hi *tailcfg.Hostinfo) {
 	if hi.NetInfo != nil && hi.NetInfo.PreferredDERP != 0 {
 		n.homeDERP = hi.NetInfo.PreferredDERP
 	}
-	if t.opts.AutoApprove {
-		n.approved = sortedPrefixes(hi.RoutableIPs)
-	}
+	t.autoApproveLocked(n)
 }

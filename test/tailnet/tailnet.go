@@ -43,6 +43,7 @@ type Options struct {
 // Tailnet is a running tailnet. Its methods are safe for concurrent use.
 type Tailnet struct {
 	opts   Options
+	id     string // in its organization; "": it is in none
 	noise  key.MachinePrivate
 	legacy key.MachinePrivate // not used by any node that there is, but told
 	derp   *tailcfg.DERPMap
@@ -62,10 +63,13 @@ type Tailnet struct {
 	lastID  tailcfg.NodeID
 	primary map[netip.Prefix]tailcfg.NodeID
 	grants  policy
-	dns     DNS
-	thawed  chan struct{} // closed unless frozen
-	refuse  int           // HTTP status, 0: serve
-	refused chan struct{} // closed when refuse becomes non-zero
+	// file is the policy file, if there is one, fileText as it came.
+	file     *policyFile
+	fileText []byte
+	dns      DNS
+	thawed   chan struct{} // closed unless frozen
+	refuse   int           // HTTP status, 0: serve
+	refused  chan struct{} // closed when refuse becomes non-zero
 
 	clients []*oauthClient
 	tokens  map[string]*token

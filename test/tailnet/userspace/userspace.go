@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	_ "tailscale.com/feature/appconnectors" // for [Config.AppConnector]
 	"tailscale.com/ipn"
 	"tailscale.com/net/tsaddr"
 	"tailscale.com/tsnet"
@@ -40,6 +41,8 @@ type Config struct {
 	Routes []netip.Prefix
 	// ExitNode advertises the default routes, too.
 	ExitNode bool
+	// AppConnector offers the node as one, whose preset routes come from the tailnet's policy. It answers for these.
+	AppConnector bool
 	// Verbose logs what the engine says to standard error.
 	Verbose bool
 }
@@ -116,7 +119,10 @@ func Start(ctx context.Context, c Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = lc.EditPrefs(ctx, &ipn.MaskedPrefs{Prefs: ipn.Prefs{AdvertiseRoutes: c.advertised()}, AdvertiseRoutesSet: true})
+	_, err = lc.EditPrefs(ctx, &ipn.MaskedPrefs{
+		Prefs:              ipn.Prefs{AdvertiseRoutes: c.advertised(), AppConnector: ipn.AppConnectorPrefs{Advertise: c.AppConnector}},
+		AdvertiseRoutesSet: true, AppConnectorSet: true,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("advertise routes: %w", err)
 	}
@@ -127,6 +133,11 @@ func Start(ctx context.Context, c Config) (_ *Node, err error) {
 	n.ID = string(st.Self.ID)
 	n.V4, n.V6 = n.srv.TailscaleIPs()
 	return n, nil
+}
+
+// Dial connects from the node to another of its tailnet.
+func (n *Node) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return n.srv.Dial(ctx, network, addr)
 }
 
 // Close ends the node. It stays in the tailnet, offline.

@@ -18,6 +18,8 @@ const usage = `A hermetic tailnet: control plane, DERP, STUN, HTTP API v2, and r
 
   tailnet serve   run a tailnet, with peers in the same process if wanted
   tailnet peer    run a node of it, here, in the present network namespace
+  tailnet organization
+                  run an organization, whose API makes and deletes a tailnet
   tailnet CMD -h  flags, and examples
 
 A tailnet and a peer, each in a namespace that has an address:
@@ -52,9 +54,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return serve(ctx, args[1:], out)
 	case "peer":
 		return runPeer(ctx, args[1:], out)
+	case "organization":
+		return organization(ctx, args[1:], out)
 	case "help", "-h", "-help", "--help":
 		_, err := io.WriteString(out, usage)
 		return err
 	}
-	return fmt.Errorf("%q is not a command of tailnet; use serve, peer or help", args[0])
+	return fmt.Errorf("%q is not a command of tailnet; use serve, peer, organization or help", args[0])
 }

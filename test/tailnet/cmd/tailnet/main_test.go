@@ -308,7 +308,7 @@ func (r *recorder) Write(b []byte) (int, error) { return r.body.Write(b) }
 
 func TestArguments(t *testing.T) {
 	for _, tt := range []struct{ args, want string }{
-		{"fly", `"fly" is not a command of tailnet; use serve, peer or help`},
+		{"fly", `"fly" is not a command of tailnet; use serve, peer, organization or help`},
 		{"serve x", `serve takes flags only, not "x"`},
 		{"serve --addr x", `--addr "x" is not an IP address`},
 		{"serve --told x", `--told "x" is not an IP address`},
