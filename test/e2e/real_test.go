@@ -190,7 +190,7 @@ func realDNS(t *testing.T) {
 		t.Errorf("%s is known without magicDNS", name)
 	}
 	patchOther(t, `{"dns":{"magicDNS":true}}`)
-	if _, err := eventually(t, func(context.Context) error { return knows() }); err != nil { //nolint:contextcheck // it has a limit of its own
+	if _, err := eventually(t, func(context.Context) error { return knows() }); err != nil {
 		t.Fatal(err)
 	}
 	looksUp(t, pod, rig.ClusterName, []string{s.Plan.API.String()})

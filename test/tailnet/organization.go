@@ -38,14 +38,15 @@ func StartOrganization(ctx context.Context, o Options, client OAuthClient) (*Org
 	o.fill()
 	g := &Organization{o: o, id: newID("o"), client: client, tokens: map[string]bool{}}
 	g.front = &Tailnet{opts: o}
-	g.front.ctx, g.front.stop = context.WithCancel(ctx)
+	ctx, g.front.stop = context.WithCancel(ctx)
+	g.front.ctx = ctx
 	ln, err := g.front.tcp(o.APIPort)
 	if err != nil {
 		return nil, fmt.Errorf("start API of the organization: %w", err)
 	}
 	g.front.apiURL = g.front.url(ln)
 	g.front.serve(ln, g.handler())
-	context.AfterFunc(g.front.ctx, g.front.release)
+	context.AfterFunc(ctx, g.front.release)
 	return g, nil
 }
 
