@@ -14,6 +14,9 @@
 // next node an address that is taken), and no way for a caller to see a register
 // request, nor to hand one in: the machine key travels in a private context key.
 //
+// An [Organization] stands in front of it as Tailscale's does: by its API a tailnet is made, with an OAuth client, a policy file
+// to follow, and deleted.
+//
 // It must never speak to anything that is not a node or a client of its own: no
 // default DERP regions, no log upload, no name resolution.
 package tailnet

@@ -320,6 +320,9 @@ func TestArguments(t *testing.T) {
 		{"peer --name a --control http://x --role subnet-router", "role subnet-router needs --routes, as in --routes 10.1.0.0/16"},
 		{"peer --name a --routes 10.1.2.3/8", `--routes: "10.1.2.3/8" is not a prefix, as in 10.1.0.0/16`},
 		{"peer --name a --via 7", `--via: 4via6 route "7": write a site number, a colon and an IPv4 prefix, as in "7:10.1.0.0/16"`},
+		{"organization x", `organization takes flags only, not "x"`},
+		{"organization --addr x", `--addr "x" is not an IP address`},
+		{"organization --control-port 0", "--control-port 0 is no port: it is told to nodes before there is a tailnet, so name one from 1 to 65535"},
 		{"serve -h", flag.ErrHelp.Error()},
 	} {
 		t.Run(tt.args, func(t *testing.T) {
