@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -482,15 +481,7 @@ nft list tables`)
 // run runs a shell script in a namespace and returns what it prints.
 func run(tb testing.TB, h *netns.Handle, script string) string {
 	tb.Helper()
-	var out []byte
-	err := h.Do(func() (err error) {
-		out, err = exec.CommandContext(context.WithoutCancel(tb.Context()), "sh", "-ec", script).CombinedOutput()
-		return err
-	})
-	if err != nil {
-		tb.Fatalf("%s: %v\n%s", script, err, out)
-	}
-	return string(out)
+	return nstest.Run(tb, h, script)
 }
 
 // watchNS tells of each change in a namespace until the test ends.

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
-	"os/exec"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -164,15 +163,7 @@ func unlink(tb testing.TB, where NetNS) {
 // run runs a shell script in the namespace and returns what it prints.
 func run(tb testing.TB, h *netns.Handle, script string) string {
 	tb.Helper()
-	var out []byte
-	err := h.Do(func() (err error) {
-		out, err = exec.CommandContext(tb.Context(), "sh", "-ec", script).CombinedOutput()
-		return err
-	})
-	if err != nil {
-		tb.Fatalf("%s: %v\n%s", script, err, out)
-	}
-	return string(out)
+	return nstest.Run(tb, h, script)
 }
 
 // linkIndex tells one link from another of the same name; 0: there is none.

@@ -5,7 +5,6 @@ package kernel_test
 import (
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -46,15 +45,7 @@ func open(t *testing.T, ns, peer *netns.Handle) *kernel.Namespace {
 // that tampers and looks, so that the code under test is not its own witness.
 func run(t *testing.T, ns *netns.Handle, line string) string {
 	t.Helper()
-	var out []byte
-	err := ns.Do(func() (err error) {
-		out, err = exec.CommandContext(t.Context(), "sh", "-ec", line).CombinedOutput()
-		return err
-	})
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", line, err, out)
-	}
-	return string(out)
+	return nstest.Run(t, ns, line)
 }
 
 func observe(t *testing.T, n *kernel.Namespace, scope netstate.Scope) netstate.State {
