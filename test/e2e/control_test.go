@@ -80,6 +80,24 @@ func awaitDevices(t *testing.T, tag string, n int, limit time.Duration) []tailne
 	return devices
 }
 
+// awaitKnown waits until the operator can know the devices of a group's gateways. One that comes up with what a device before it left on
+// its node names that device for a moment, until the tailnet has said that it is no more.
+func awaitKnown(t *testing.T, group string, nodes ...string) {
+	t.Helper()
+	await(t, 30*time.Second, "the devices are known", func(ctx context.Context) (string, error) {
+		for _, node := range nodes {
+			egw := new(v1alpha1.EgressGateway)
+			if err := s.Client.Get(ctx, client.ObjectKey{Namespace: stage.Namespace, Name: v1alpha1.GatewayName(group, node)}, egw); err != nil {
+				return "", err
+			}
+			if !slices.ContainsFunc(s.Rig.Tailnet.Nodes(), func(n tailnet.Node) bool { return string(n.StableID) == egw.Status.DeviceID }) {
+				return fmt.Sprintf("%s names %q", egw.Name, egw.Status.DeviceID), nil
+			}
+		}
+		return "", nil
+	}, &v1alpha1.EgressGatewayList{})
+}
+
 func TestManifests(t *testing.T) {
 	apply(t, payments)
 	apply(t, peers)
@@ -265,14 +283,7 @@ func TestTailnetAway(t *testing.T) {
 	startMembers(t, peers, n1, 1)
 	awaitGateways(t, peers, n1)
 	awaitDevices(t, "tag:egress-peers", 1, 30*time.Second)
-	await(t, 30*time.Second, "the device is known", func(ctx context.Context) (string, error) {
-		egw := new(v1alpha1.EgressGateway)
-		err := s.Client.Get(ctx, client.ObjectKey{Namespace: stage.Namespace, Name: v1alpha1.GatewayName(peers, n1)}, egw)
-		if egw.Status.DeviceID == "" {
-			return "none", err
-		}
-		return "", err
-	}, &v1alpha1.EgressGatewayList{})
+	awaitKnown(t, peers, n1)
 	if err := s.Rig.Tailnet.Fail(tailnet.Fault{Method: http.MethodDelete, Code: http.StatusServiceUnavailable, Message: "out for lunch"}); err != nil {
 		t.Fatal(err)
 	}
@@ -310,10 +321,7 @@ func TestNodeDeleted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, 30*time.Second, "both report", func(ctx context.Context) (string, error) {
-		g, err := group(ctx, peers)
-		return strings.Repeat("not yet", int(2-g.Status.MemberPods)), err
-	}, &v1alpha1.EgressGroupList{})
+	awaitKnown(t, peers, n1, n2)
 	if err := node.Crash(within(t, time.Minute)); err != nil {
 		t.Fatal(err)
 	}
