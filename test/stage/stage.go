@@ -328,8 +328,14 @@ func (s *Stage) Kubectl(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
-// Keep lets the cluster outlive this process. The tailnet cannot.
-func (s *Stage) Keep() error { return s.Cluster.Keep() }
+// Keep lets the cluster outlive this process. A hermetic tailnet cannot, and ends.
+func (s *Stage) Keep() error {
+	err := s.Cluster.Keep()
+	if s.Rig != nil {
+		err = errors.Join(err, s.Rig.Close())
+	}
+	return err
+}
 
 // Down ends all of it.
 func (s *Stage) Down(ctx context.Context) error {
