@@ -37,6 +37,7 @@ import (
 	"github.com/rajsinghtech/tailgate/internal/snapshot"
 	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
 	"github.com/rajsinghtech/tailgate/test/kubetest"
+	"github.com/rajsinghtech/tailgate/test/script"
 )
 
 func TestMain(m *testing.M) {
@@ -479,9 +480,9 @@ nft list tables`)
 }
 
 // run runs a shell script in a namespace and returns what it prints.
-func run(tb testing.TB, h *netns.Handle, script string) string {
+func run(tb testing.TB, h *netns.Handle, line string) string {
 	tb.Helper()
-	return nstest.Run(tb, h, script)
+	return script.Run(tb, h, line)
 }
 
 // watchNS tells of each change in a namespace until the test ends.

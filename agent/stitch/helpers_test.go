@@ -19,6 +19,7 @@ import (
 	"github.com/rajsinghtech/tailgate/internal/netns"
 	"github.com/rajsinghtech/tailgate/internal/netns/nstest"
 	"github.com/rajsinghtech/tailgate/internal/snapshot"
+	"github.com/rajsinghtech/tailgate/test/script"
 )
 
 // limit is how long a test waits for what must come. A busy machine gets time; where speed is the promise,
@@ -161,9 +162,9 @@ func unlink(tb testing.TB, where NetNS) {
 }
 
 // run runs a shell script in the namespace and returns what it prints.
-func run(tb testing.TB, h *netns.Handle, script string) string {
+func run(tb testing.TB, h *netns.Handle, line string) string {
 	tb.Helper()
-	return nstest.Run(tb, h, script)
+	return script.Run(tb, h, line)
 }
 
 // linkIndex tells one link from another of the same name; 0: there is none.

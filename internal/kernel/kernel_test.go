@@ -16,6 +16,7 @@ import (
 	"github.com/rajsinghtech/tailgate/internal/netns"
 	"github.com/rajsinghtech/tailgate/internal/netns/nstest"
 	"github.com/rajsinghtech/tailgate/internal/netstate"
+	"github.com/rajsinghtech/tailgate/test/script"
 )
 
 // bed is a member's and a gateway's namespace, made by the test.
@@ -45,7 +46,7 @@ func open(t *testing.T, ns, peer *netns.Handle) *kernel.Namespace {
 // that tampers and looks, so that the code under test is not its own witness.
 func run(t *testing.T, ns *netns.Handle, line string) string {
 	t.Helper()
-	return nstest.Run(t, ns, line)
+	return script.Run(t, ns, line)
 }
 
 func observe(t *testing.T, n *kernel.Namespace, scope netstate.Scope) netstate.State {

@@ -308,8 +308,7 @@ func TestTailnetAway(t *testing.T) {
 	awaitDevices(t, "tag:egress-peers", 0, time.Second)
 }
 
-// TestNodeDeleted: the device of a node that left the cluster goes. Kubernetes itself waits 40 s before it gives up
-// the pods of such a node.
+// TestNodeDeleted: the device of a node that left the cluster goes, once the pods of such a node are given up.
 func TestNodeDeleted(t *testing.T) {
 	hermetic(t, "it looks at the tailnet's devices from inside")
 	apply(t, peers)

@@ -27,7 +27,7 @@ import (
 	"github.com/rajsinghtech/tailgate/test/tailnet/world"
 )
 
-var bursts = flag.Int("bursts", 40, "how many pods are started in bursts for the sake of their first packet")
+var bursts = flag.Int("bursts", 60, "how many pods are started in bursts for the sake of their first packet")
 
 // inboxPort is where pods send their first packet.
 const inboxPort = 7777

@@ -27,7 +27,7 @@ import (
 	"github.com/rajsinghtech/tailgate/test/rig"
 )
 
-var cycles = flag.Int("cycles", 200, "how many joins and leaves there are before it is looked for what they left")
+var cycles = flag.Int("cycles", 400, "how many joins and leaves there are before it is looked for what they left")
 
 // idlers returns pods of both nodes that do nothing and are no members, made when they are first asked for.
 func (l *life) idlers(t *testing.T) []*lifePod {

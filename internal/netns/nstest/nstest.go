@@ -5,9 +5,6 @@
 package nstest
 
 import (
-	"bytes"
-	"context"
-	"os/exec"
 	"testing"
 
 	"github.com/rajsinghtech/tailgate/internal/netns"
@@ -44,18 +41,4 @@ func NewNamed(tb testing.TB, name string) *netns.Handle {
 		}
 	})
 	return h
-}
-
-// Run runs a shell script in the namespace and returns what it prints, without its complaints: while others make and end namespaces,
-// iproute2 says of peers, in passing, that their reference is invalid. The test fails when the script does.
-func Run(tb testing.TB, h *netns.Handle, script string) string {
-	tb.Helper()
-	// Cleanups run scripts, too.
-	c := exec.CommandContext(context.WithoutCancel(tb.Context()), "sh", "-ec", script)
-	var out, complaints bytes.Buffer
-	c.Stdout, c.Stderr = &out, &complaints
-	if err := h.Do(c.Run); err != nil {
-		tb.Fatalf("%s: %v\n%s%s", script, err, &complaints, &out)
-	}
-	return out.String()
 }
