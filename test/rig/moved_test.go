@@ -1,0 +1,115 @@
+//go:build linux
+
+package rig
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"tailscale.com/client/local"
+
+	"github.com/rajsinghtech/tailgate/gateway/node"
+	"github.com/rajsinghtech/tailgate/internal/snapshot"
+)
+
+// movedLimit is how soon after a gateway is back at another address a member's new connections work: before WireGuard by itself
+// repeats a handshake, which it does after 5 s.
+const movedLimit = 4 * time.Second
+
+// TestMovedGateway gives a gateway's state to a process at another address, as when its pod is replaced. Peers trust the path to
+// the old address for seconds, and answer there.
+func TestMovedGateway(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // the first build of the gateway is in it
+	defer cancel()
+	r, err := New(ctx, Options{Prefix: "tgmove", Roles: []Role{Plain}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	m, err := r.AddMember("member")
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := r.AddGateway(ctx, GatewayOptions{Name: "first"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reach := func(gw *Gateway) time.Duration {
+		t.Helper()
+		if err := m.Join(gw, r.Spec("member", false)); err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		for _, to := range []netip.Addr{r.Nodes[Plain].Tail4, r.Nodes[Plain].Tail6} {
+			if err := Retry(ctx, func(ctx context.Context) error { return Echo(ctx, m.Host, "tcp", to) }); err != nil {
+				t.Fatalf("%v\n%s", err, gw.Log())
+			}
+		}
+		return time.Since(start)
+	}
+	if err := from.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	before, err := from.WaitReady(ctx)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, from.Log())
+	}
+	reach(from)
+	ping, err := StartPing(ctx, m.Host, r.Nodes[Plain].Tail4, 10*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ping.Stop()
+	for _, name := range []string{"second", "third", "fourth"} {
+		to, err := r.AddGateway(ctx, GatewayOptions{Name: name, StateDir: from.StateDir(), Args: []string{"--hostname", "first"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		awaitDirect(ctx, t, from, ping, r.Nodes[Plain].Tail4)
+		if err := from.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Leave(); err != nil {
+			t.Fatal(err)
+		}
+		if err := to.Start(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := to.WaitSnapshot(ctx, func(s snapshot.Snapshot) bool { return s.Ready && s.DeviceID == before.DeviceID }); err != nil {
+			t.Fatalf("%v\n%s", err, to.Log())
+		}
+		took := reach(to)
+		t.Logf("new connections %v after the %s gateway was ready", took.Round(time.Millisecond), name)
+		if took > movedLimit {
+			t.Errorf("new connections took %v from the gateway's return, want %v\n%s", took, movedLimit, to.Log())
+		}
+		from = to
+	}
+}
+
+// awaitDirect waits until the gateway and the peer have found the way to each other that needs no relay.
+func awaitDirect(ctx context.Context, t *testing.T, gw *Gateway, ping *Pinger, to netip.Addr) {
+	t.Helper()
+	c := &local.Client{Socket: gw.Socket(node.LocalAPISocket), UseSocketOnly: true}
+	for {
+		if err := ping.WaitAnswer(ctx); err != nil {
+			t.Fatal(err)
+		}
+		st, err := c.Status(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range st.Peer {
+			if p.CurAddr != "" && slices.Contains(p.TailscaleIPs, to) {
+				return
+			}
+		}
+	}
+}
