@@ -304,9 +304,16 @@ const stateOf = `{ ip -o link; ip -br addr; ip neigh show nud permanent; ip rule
 ip -6 route show table all | sed '/proto ra/d'; nft -s list ruleset; } | sed 's/^[0-9]*: //; s/ qdisc [^ ]*//; s/@if[0-9]*//; s/ link-netnsid [0-9]*//; s/  */ /g
 s/02:74:67:01:[0-9a-f:]*/MAC/; s/169\.254\.64\.[0-9]*/MEMBER/g; s/fd2c:7d4a:91e6:7717::[0-9a-f]*/MEMBER/g; s/fe80::74:67ff:fe01:[0-9a-f]*/MEMBER/g; s/\<tg[0-9][0-9]*\>/tgN/g' | sort`
 
-// state returns the configuration of a namespace as text.
+// state returns the configuration of a namespace as text, once the kernel has made sure that nobody else has its addresses
+// (RFC 4862, section 5.4), a second or two after the links are up: until then it has no routes for them.
 func state(t *testing.T, ns *netns.Handle) string {
 	t.Helper()
+	awaitNS(t, ns, 10*time.Second, "addresses in use", func() error {
+		if tentative := sh(t, ns, "ip -6 -o addr show tentative"); tentative != "" {
+			return fmt.Errorf("these are not yet: %s", tentative)
+		}
+		return nil
+	})
 	return sh(t, ns, stateOf)
 }
 
@@ -342,7 +349,7 @@ func awaitNS(t *testing.T, ns *netns.Handle, limit time.Duration, what string, c
 func hasState(t *testing.T, ns *netns.Handle, want string) func() error {
 	t.Helper()
 	return func() error {
-		if got := state(t, ns); got != want {
+		if got := sh(t, ns, stateOf); got != want {
 			return fmt.Errorf("state (-want +got):\n%s", lineDiff(want, got))
 		}
 		return nil
