@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/rajsinghtech/tailgate/internal/netns"
+	"github.com/rajsinghtech/tailgate/test/lab"
 	"github.com/rajsinghtech/tailgate/test/rig"
 	"github.com/rajsinghtech/tailgate/test/stage"
 )
@@ -91,13 +92,20 @@ func (l *life) agentReplaced(t *testing.T) {
 		}
 	}
 	for _, x := range pings {
-		if st := x.ping.Stop(); st.Lost > 0 {
+		if st := x.ping.Stop(); st.Lost > 0 && !rebound(st) {
 			t.Errorf("%s to %v: %v", x.p.Name, x.to, st)
 		} else {
 			t.Logf("%s to %v: %v", x.p.Name, x.to, st)
 		}
 	}
 	awaitAgent(t, n2, "")
+}
+
+// rebound reports whether what was lost may have been lost by Tailscale's engine. Where it has no IPv4 it takes its sockets for broken
+// because its probes cannot be sent by IPv4, and binds them anew with each check of the network, more than 20 s apart
+// (tailscale.com/wgengine/magicsock, updateEndpoints: "last netcheck reported send error"); what waits in them then is lost.
+func rebound(st rig.PingStats) bool {
+	return *family == string(lab.V6) && st.LastLost.Sub(st.FirstLost) < 100*time.Millisecond
 }
 
 // deleteAgent deletes the agent's pod on a node, as a rollout does.
