@@ -112,14 +112,16 @@ func Up(ctx context.Context, o Options) (_ *Stage, err error) {
 	}()
 	began := time.Now()
 	said := func(what string) { fmt.Fprintf(o.Out, "%6.1f s  %s\n", time.Since(began).Seconds(), what) }
-	archives, err := s.images(ctx)
-	if err != nil {
-		return nil, err
-	}
-	said("images built")
+	var archives []string
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.startCluster(ctx, archives) }) // what is started lives as long as ctx
+	g.Go(func() error { return s.startCluster(ctx) }) // what is started lives as long as ctx
 	g.Go(func() error { return s.startTailnet(gctx) })
+	g.Go(func() (err error) { // a compiler's work, while the others wait most of the time
+		if archives, err = s.images(gctx); err == nil {
+			s.helm, err = helm.Build(gctx, s.root)
+		}
+		return err
+	})
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
@@ -128,7 +130,10 @@ func Up(ctx context.Context, o Options) (_ *Stage, err error) {
 			return nil, err
 		}
 	}
-	said("cluster and tailnet are up")
+	said("cluster and tailnet are up, images built")
+	if err := s.Cluster.Load(ctx, archives...); err != nil {
+		return nil, err
+	}
 	if err := s.connect(); err != nil {
 		return nil, err
 	}
@@ -139,16 +144,13 @@ func Up(ctx context.Context, o Options) (_ *Stage, err error) {
 	return s, nil
 }
 
-func (s *Stage) startCluster(ctx context.Context, images []string) error {
+func (s *Stage) startCluster(ctx context.Context) error {
 	if s.o.Kind {
 		c, err := startKind(ctx, s.root, s.o)
 		if c != nil {
 			s.Cluster, s.Plan = c, &c.plan
 		}
-		if err != nil {
-			return err
-		}
-		return c.Load(ctx, images...)
+		return err
 	}
 	out := s.o.Out
 	if s.o.Brief {
@@ -159,7 +161,7 @@ func (s *Stage) startCluster(ctx context.Context, images []string) error {
 		return err
 	}
 	s.Lab, s.Cluster, s.Plan = l, labCluster{l}, &l.Plan
-	return l.Load(ctx, images...)
+	return nil
 }
 
 func (s *Stage) startTailnet(ctx context.Context) (err error) {
@@ -217,9 +219,6 @@ func (s *Stage) images(ctx context.Context) ([]string, error) {
 
 // install does what deploy/README.md says.
 func (s *Stage) install(ctx context.Context) (err error) {
-	if s.helm, err = helm.Build(ctx, s.root); err != nil {
-		return err
-	}
 	if err := s.prepareNamespace(ctx); err != nil {
 		return err
 	}
