@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"tailscale.com/types/key"
+	"tailscale.com/types/logger"
 	"tailscale.com/wgengine"
 )
 
@@ -25,13 +26,14 @@ const (
 type haste struct {
 	wgengine.Engine
 	until time.Time
+	logf  logger.Logf
 
 	mu    sync.Mutex
 	begun map[key.NodePublic]*time.Timer // by peers with a handshake
 }
 
-func newHaste(e wgengine.Engine) *haste {
-	return &haste{Engine: e, until: time.Now().Add(youth), begun: map[key.NodePublic]*time.Timer{}}
+func newHaste(e wgengine.Engine, logf logger.Logf) *haste {
+	return &haste{Engine: e, until: time.Now().Add(youth), logf: logf, begun: map[key.NodePublic]*time.Timer{}}
 }
 
 // SetPeerSessionStateFunc lets haste hear what fn hears.
@@ -53,6 +55,15 @@ func (h *haste) note(peer key.NodePublic, state wgengine.PeerWireGuardState) {
 		delete(h.begun, peer)
 	}
 	if state == wgengine.PeerWireGuardStateHandshake && time.Now().Before(h.until) {
-		h.begun[peer] = time.AfterFunc(handshakePatience, func() { h.ResetDevicePeer(peer) })
+		h.begun[peer] = time.AfterFunc(handshakePatience, func() { h.giveUp(peer) })
 	}
+}
+
+func (h *haste) giveUp(peer key.NodePublic) {
+	// What was told of a peer may be of one that was given up before, and that still handles packets.
+	if p, ok := h.PeerByKey(peer); !ok || !p.LastHandshake().IsZero() {
+		return
+	}
+	h.logf("handshake with %s given up: no answer for %v", peer.ShortString(), handshakePatience)
+	h.ResetDevicePeer(peer)
 }

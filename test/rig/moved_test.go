@@ -4,11 +4,13 @@ package rig
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"tailscale.com/client/local"
 
 	"github.com/rajsinghtech/tailgate/gateway/node"
@@ -91,6 +93,72 @@ func TestMovedGateway(t *testing.T) {
 			t.Errorf("new connections took %v from the gateway's return, want %v\n%s", took, movedLimit, to.Log())
 		}
 		from = to
+	}
+}
+
+// TestLateHandshake lets a peer answer a gateway's first handshakes late, while packets for it wait. The session that is made at last stays.
+func TestLateHandshake(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // the first build of the gateway is in it
+	defer cancel()
+	r, err := New(ctx, Options{Prefix: "tglate", Roles: []Role{Plain}, Verbose: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	m, err := r.AddMember("member")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gw, err := r.AddGateway(ctx, GatewayOptions{Name: "gateway"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := gw.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := gw.WaitReady(ctx); err != nil {
+		t.Fatalf("%v\n%s", err, gw.Log())
+	}
+	if err := m.Join(gw, r.Spec("member", false)); err != nil {
+		t.Fatal(err)
+	}
+	load, err := StartLoad(ctx, m.Host, r.Nodes[Plain])
+	defer load.Stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 { // many packets are under way whenever something happens
+		p, err := StartPing(ctx, m.Host, r.Nodes[Plain].Tail4, 200*time.Microsecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.close()
+	}
+	const givenUp = "given up: no answer"
+	peer := r.Nodes[Plain].proc.PID()
+	if err := errors.Join(gw.Kill(), unix.Kill(peer, unix.SIGSTOP)); err != nil {
+		t.Fatal(err)
+	}
+	mark := gw.LogEnd()
+	err = gw.Start(ctx)
+	if err == nil {
+		_, err = gw.WaitLog(ctx, mark, givenUp)
+	}
+	if err := errors.Join(err, unix.Kill(peer, unix.SIGCONT)); err != nil {
+		t.Fatalf("%v\n%s", err, gw.Log())
+	}
+	if err := load.WaitAll(ctx); err != nil {
+		t.Fatalf("%v\n%s", err, gw.Log())
+	}
+	mark = gw.LogEnd()
+	late, cancel := context.WithTimeout(ctx, 5*time.Second) // one that was given up wrongly is followed by the next each second
+	defer cancel()
+	if line, err := gw.WaitLog(late, mark, givenUp); err == nil {
+		t.Errorf("a session that works was ended: %s", line)
 	}
 }
 
