@@ -274,17 +274,23 @@ func TestQueueFull(t *testing.T) {
 	}
 
 	go func() {
-		for range 2 { // the one in the queue, and then ours
+		for ours := range 2 { // the one in the queue says nothing
 			conn, _, err := syscall.Accept(fd)
 			if err != nil {
 				return
 			}
 			f := os.NewFile(uintptr(conn), "conn")
-			_ = WriteReply(f, Reply{Member: true})
 			defer f.Close()
+			if ours == 1 {
+				// Not before the request is read: who asks takes an end before that for an agent that ends, and asks again.
+				_, _ = ReadRequest(f)
+				_ = WriteReply(f, Reply{Member: true})
+			}
 		}
 	}()
-	if reply, err := Call(t.Context(), socket, Request{Verb: Add}); err != nil || !reply.Member {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if reply, err := Call(ctx, socket, Request{Verb: Add}); err != nil || !reply.Member {
 		t.Errorf("reply %+v, error %v", reply, err)
 	}
 }
