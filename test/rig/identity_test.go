@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"time"
 
 	"tailscale.com/ipn"
 	"tailscale.com/tailcfg"
@@ -24,17 +23,7 @@ func TestMain(m *testing.M) {
 // TestIdentityIsRenewed takes a running gateway's place in the tailnet from it: by deleting its device, as an
 // administrator may, and by letting its key expire. Both times it comes back with its auth key and nobody's help.
 func TestIdentityIsRenewed(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // the first build of the gateway is in it
-	defer cancel()
-	r, err := New(ctx, Options{Prefix: "tgid", Roles: []Role{Plain}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	ctx, r, m := withMember(t, "tgid")
 	key := r.Tailnet.CreateKey(tailnet.KeyOptions{Tags: []string{Tag}, Reusable: true, Preauthorized: true})
 	gw, err := r.AddGateway(ctx, GatewayOptions{Name: "gateway", AuthKey: key.Secret})
 	if err != nil {
@@ -46,10 +35,6 @@ func TestIdentityIsRenewed(t *testing.T) {
 	before, err := gw.WaitReady(ctx)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, gw.Log())
-	}
-	m, err := r.AddMember("member")
-	if err != nil {
-		t.Fatal(err)
 	}
 	if err := m.Join(gw, r.Spec("member", false)); err != nil {
 		t.Fatal(err)

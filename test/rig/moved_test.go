@@ -24,21 +24,7 @@ const movedLimit = 4 * time.Second
 // TestMovedGateway gives a gateway's state to a process at another address, as when its pod is replaced. Peers trust the path to
 // the old address for seconds, and answer there.
 func TestMovedGateway(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // the first build of the gateway is in it
-	defer cancel()
-	r, err := New(ctx, Options{Prefix: "tgmove", Roles: []Role{Plain}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	m, err := r.AddMember("member")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ctx, r, m := withMember(t, "tgmove")
 	from, err := r.AddGateway(ctx, GatewayOptions{Name: "first"})
 	if err != nil {
 		t.Fatal(err)
@@ -98,21 +84,7 @@ func TestMovedGateway(t *testing.T) {
 
 // TestLateHandshake lets a peer answer a gateway's first handshakes late, while packets for it wait. The session that is made at last stays.
 func TestLateHandshake(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // the first build of the gateway is in it
-	defer cancel()
-	r, err := New(ctx, Options{Prefix: "tglate", Roles: []Role{Plain}, Verbose: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	m, err := r.AddMember("member")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ctx, r, m := withMember(t, "tglate")
 	gw, err := r.AddGateway(ctx, GatewayOptions{Name: "gateway"})
 	if err != nil {
 		t.Fatal(err)
@@ -160,6 +132,27 @@ func TestLateHandshake(t *testing.T) {
 	if line, err := gw.WaitLog(late, mark, givenUp); err == nil {
 		t.Errorf("a session that works was ended: %s", line)
 	}
+}
+
+// withMember makes a rig with one peer, and with a member that has not joined yet. The context leaves time for the first build of the gateway.
+func withMember(t *testing.T, prefix string) (context.Context, *Rig, *Member) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	t.Cleanup(cancel)
+	r, err := New(ctx, Options{Prefix: prefix, Roles: []Role{Plain}, Verbose: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	m, err := r.AddMember("member")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ctx, r, m
 }
 
 // awaitDirect waits until the gateway and the peer have found the way to each other that needs no relay.
