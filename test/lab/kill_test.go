@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rajsinghtech/tailgate/test/lab"
 )
 
@@ -54,6 +56,10 @@ func TestUpKilled(t *testing.T) {
 				t.Fatalf("the lab never came to %q", tt.after)
 			}
 			if tt.supervisor {
+				// Stopped, the process cannot see its supervisor's end, fail, and keep the logs of that before it is killed.
+				if err := c.Process.Signal(unix.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
 				killSupervisor(t, o)
 			}
 			if err := c.Process.Kill(); err != nil {
