@@ -38,6 +38,9 @@ func (s PingStats) String() string {
 	if s.Lost > 0 {
 		const clock = "15:04:05.000"
 		text += fmt.Sprintf(", lost from %s to %s UTC", s.FirstLost.UTC().Format(clock), s.LastLost.UTC().Format(clock))
+		if s.Err != nil {
+			text += fmt.Sprintf(" (the kernel's last word: %v)", s.Err)
+		}
 	}
 	return text
 }

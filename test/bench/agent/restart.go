@@ -145,7 +145,7 @@ func (b *bench) stopPings(pings []*rig.Pinger) (sent, lost int, gap time.Duratio
 	for n, p := range pings {
 		s := p.Stop()
 		if s.Lost > 0 {
-			b.say("member %d of those that ping: %v (%v)", n+1, s, s.Err)
+			b.say("member %d of those that ping: %v", n+1, s)
 		}
 		sent, lost, gap = sent+s.Sent, lost+s.Lost, max(gap, s.Gap)
 	}
