@@ -143,7 +143,7 @@ func newBackend(o Options, dev tun.Device, h hooks, logf logger.Logf) (_ *backen
 	}
 	b.close = append(b.close, eng.Close)
 	b.sys.Set(wgengine.Engine(engine{
-		Engine: newHaste(eng, logf), setNameservers: h.nameservers,
+		Engine: newHaste(eng, b.sys.MagicSock.Get(), logf), setNameservers: h.nameservers,
 		dns: clusterDNS{nameservers: o.Resolvers, domains: o.ClusterDomains, tailnet: b.tailnetDNS},
 	}))
 	b.sys.HealthTracker.Get().SetMetricsRegistry(b.sys.UserMetricsRegistry())

@@ -14,6 +14,7 @@ import (
 	"tailscale.com/client/local"
 
 	"github.com/rajsinghtech/tailgate/gateway/node"
+	"github.com/rajsinghtech/tailgate/internal/ruleset"
 	"github.com/rajsinghtech/tailgate/internal/snapshot"
 )
 
@@ -89,15 +90,7 @@ func TestLateHandshake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := gw.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := gw.WaitReady(ctx); err != nil {
-		t.Fatalf("%v\n%s", err, gw.Log())
-	}
-	if err := m.Join(gw, r.Spec("member", false)); err != nil {
-		t.Fatal(err)
-	}
+	startAndJoin(ctx, t, gw, m)
 	load, err := StartLoad(ctx, m.Host, r.Nodes[Plain])
 	defer load.Stop()
 	if err != nil {
@@ -131,6 +124,65 @@ func TestLateHandshake(t *testing.T) {
 	defer cancel()
 	if line, err := gw.WaitLog(late, mark, givenUp); err == nil {
 		t.Errorf("a session that works was ended: %s", line)
+	}
+}
+
+// pathLimit is how soon a gateway that has just started has a direct path from when there is one: before the engine by itself looks
+// again, which it does after 5 s.
+const pathLimit = 2 * time.Second
+
+// TestLatePath lets nothing of a peer reach a gateway directly when that starts. Packets go by the DERP server, and directly
+// soon after they can.
+func TestLatePath(t *testing.T) {
+	ctx, r, m := withMember(t, "tgpath")
+	gw, err := r.AddGateway(ctx, GatewayOptions{Name: "gateway"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nft, err := ruleset.Open(gw.Handle().FD())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nft.Close()
+	const blocked = "blocked"
+	if _, err := nft.Apply(ruleset.Table{Name: blocked, Chains: []ruleset.Chain{{
+		Name: "peer", Type: ruleset.TypeFilter, Hook: ruleset.HookPrerouting, Priority: ruleset.PriorityRaw, Policy: ruleset.PolicyAccept,
+		Rules: []ruleset.Rule{{Matches: []ruleset.Match{ruleset.SrcIn(netip.PrefixFrom(r.Nodes[Plain].V4, 32))}, Action: ruleset.Drop()}},
+	}}}); err != nil {
+		t.Fatal(err)
+	}
+	startAndJoin(ctx, t, gw, m)
+	ping, err := StartPing(ctx, m.Host, r.Nodes[Plain].Tail4, 10*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ping.Stop()
+	if err := ping.WaitAnswer(ctx); err != nil {
+		t.Fatalf("by the DERP server: %v\n%s", err, gw.Log())
+	}
+	if err := nft.Delete(blocked); err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	awaitDirect(ctx, t, gw, ping, r.Nodes[Plain].Tail4)
+	if took := time.Since(start); took > pathLimit {
+		t.Errorf("the direct path took %v from when there was one, want %v\n%s", took, pathLimit, gw.Log())
+	} else {
+		t.Logf("the direct path took %v", took.Round(time.Millisecond))
+	}
+}
+
+// startAndJoin starts a gateway, and makes m its member when it is ready.
+func startAndJoin(ctx context.Context, t *testing.T, gw *Gateway, m *Member) {
+	t.Helper()
+	if err := gw.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := gw.WaitReady(ctx); err != nil {
+		t.Fatalf("%v\n%s", err, gw.Log())
+	}
+	if err := m.Join(gw, gw.r.Spec("member", false)); err != nil {
+		t.Fatal(err)
 	}
 }
 
