@@ -165,6 +165,9 @@ func (m *member) stitch(i intent) {
 	if i.gw != nil {
 		i.gw.mu.RLock()
 		defer i.gw.mu.RUnlock()
+		if m.e.ctx.Err() != nil {
+			return // the gateway lets its namespace go then, which says nothing of the links to it
+		}
 		t = i.gw.target
 		i.joined = t != nil
 		i.spec.Keep.Link = i.spec.Keep.Link || i.gw.state == opening

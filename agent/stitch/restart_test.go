@@ -91,6 +91,26 @@ func TestRestartWritesNothing(t *testing.T) {
 	}
 }
 
+// A look that is under way when the engine is closed may come to its gateway after that let its namespace go.
+func TestLookAtTheEnd(t *testing.T) {
+	l, _, _ := scene(t)
+	ns, where := newNS(t)
+	l.SetMember(pod("a", where))
+	l.wait(t, "a")
+	index := linkIndex(t, ns)
+	a := l.members["a"]
+	l.Close()
+	heard := listen(t, ns)
+	a.work()
+	a.unpin()
+	if got := linkIndex(t, ns); got != index {
+		t.Errorf("link %s is %q now", index, got)
+	}
+	if n := count(t, heard); n > 0 {
+		t.Errorf("%d changes in the namespace", n)
+	}
+}
+
 // The gateway is down when the agent starts: what it last said holds, whoever was told.
 func TestRestartWithoutGatewaysWord(t *testing.T) {
 	_, gwWhere := newNS(t)
