@@ -2,6 +2,7 @@ package controller_test
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
 	"github.com/rajsinghtech/tailgate/operator/controller"
 	"github.com/rajsinghtech/tailgate/operator/tailnet"
+	testtailnet "github.com/rajsinghtech/tailgate/test/tailnet"
 )
 
 func TestKeyIsRenewed(t *testing.T) {
@@ -61,6 +63,29 @@ func TestKeyIsRenewed(t *testing.T) {
 	if set.Generation != generation {
 		t.Error("a new key must not touch the DaemonSet")
 	}
+}
+
+// TestKeyDeletedMeanwhile deletes the Secret while the operator has read the key and not come to writing it.
+func TestKeyDeletedMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	w.operator()
+	g := group("payments")
+	w.create(g)
+	first := w.key("payments", "")
+	w.pass(12*time.Hour, g)
+	second := w.key("payments", first.ID)
+	w.settle(g)
+	w.must(w.tailnet.Fail(testtailnet.Fault{Method: http.MethodDelete, Path: "/api/v2/tailnet/*/keys/*"}))
+	w.pass(10*time.Minute, g)
+	w.until("the old key is being revoked", func() string {
+		if w.tailnet.Hanging() == 0 {
+			return "it is not"
+		}
+		return ""
+	})
+	w.must(w.client.Delete(w.ctx(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.ns, Name: v1alpha1.GroupObjectName("payments")}}))
+	w.key("payments", second.ID)
+	w.tailnet.ClearFaults()
 }
 
 // settle waits until the operator has looked at what the group is now.

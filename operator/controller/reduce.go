@@ -123,6 +123,7 @@ func wantedHash(config runtime.ApplyConfiguration, kind client.Object) (string, 
 	if meta, ok := wanted["metadata"].(map[string]any); ok {
 		delete(meta, "name")
 		delete(meta, "namespace")
+		delete(meta, "uid")
 	}
 	return hash(cut(fields, wanted)), nil
 }

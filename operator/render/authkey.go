@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 
 	"github.com/rajsinghtech/tailgate/operator/api/v1alpha1"
@@ -49,6 +50,8 @@ type AuthKey struct {
 	Client string
 	// Retired are the group's earlier keys that are still to be revoked, oldest first.
 	Retired []RetiredKey
+	// Secret is the UID of the Secret that it was read from; "" for a key that was minted since.
+	Secret types.UID
 }
 
 // RetiredKey is a key that was replaced.
@@ -72,13 +75,17 @@ func (k AuthKey) LogValue() slog.Value { return slog.StringValue(k.ID) }
 func (k AuthKey) MarshalJSON() ([]byte, error) { return json.Marshal(k.String()) }
 
 // AuthKeySecret returns the Secret that holds a group's auth key, with its bookkeeping in annotations.
-// [ParseAuthKeySecret] reads it back.
+// [ParseAuthKeySecret] reads it back. A key that was read from a Secret fits that one only: applied when it was deleted meanwhile,
+// it is a conflict, since whoever deletes the Secret wants another key.
 func AuthKeySecret(g *v1alpha1.EgressGroup, o Options, k AuthKey) *corev1ac.SecretApplyConfiguration {
 	s := corev1ac.Secret(v1alpha1.GroupObjectName(g.Name), o.Namespace).
 		WithLabels(Labels(g.Name)).
 		WithAnnotations(annotations(g, k.annotations())).
 		WithOwnerReferences(owner(g)).
 		WithType(corev1.SecretTypeOpaque)
+	if k.Secret != "" {
+		s.WithUID(k.Secret)
+	}
 	if k.Key != "" {
 		s.WithData(map[string][]byte{AuthKeyKey: []byte(k.Key)})
 	}
@@ -114,7 +121,9 @@ func (k AuthKey) annotations() map[string]string {
 // or unreadable the error says so in a sentence; the rest is returned all the same, so that keys that
 // can be read can be revoked. A Secret without a key but otherwise in order is no error.
 func ParseAuthKeySecret(s *corev1.Secret) (AuthKey, error) {
-	k := AuthKey{Key: string(s.Data[AuthKeyKey]), ID: s.Annotations[AnnotationKeyID], Client: s.Annotations[AnnotationKeyClient]}
+	k := AuthKey{
+		Key: string(s.Data[AuthKeyKey]), ID: s.Annotations[AnnotationKeyID], Client: s.Annotations[AnnotationKeyClient], Secret: s.UID,
+	}
 	var errs []error
 	note := func(err error) {
 		if err != nil {

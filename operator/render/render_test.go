@@ -342,7 +342,9 @@ func TestAuthKeySecretRoundTrips(t *testing.T) {
 	more.Retired = append(slices.Clone(more.Retired), render.RetiredKey{ID: "kOlderCNTRL", Revoke: authKey.Minted})
 	more.Tags, more.Former = []string{"tag:a", "tag:b"}, []string{"tag:c", "tag:d"}
 	only := render.AuthKey{Retired: authKey.Retired}
-	for name, k := range map[string]render.AuthKey{"key": authKey, "several": more, "none": {}, "retired only": only} {
+	read := authKey
+	read.Secret = "2f1c7a52-5a3c-4c7b-9a0e-0d6f3c1c9f10"
+	for name, k := range map[string]render.AuthKey{"key": authKey, "several": more, "none": {}, "retired only": only, "read": read} {
 		s := secretOf(t, render.AuthKeySecret(group("payments"), options, k))
 		got, err := render.ParseAuthKeySecret(s)
 		if err != nil {

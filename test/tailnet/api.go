@@ -123,6 +123,9 @@ func (t *Tailnet) ClearFaults() {
 	t.faults = nil
 }
 
+// Hanging is how many requests hang now because of a [Fault].
+func (t *Tailnet) Hanging() int { return int(t.hanging.Load()) }
+
 // fault takes the fault that r meets, or nil.
 func (t *Tailnet) fault(r *http.Request) *Fault {
 	t.mu.Lock()
@@ -151,6 +154,8 @@ func (t *Tailnet) withFaults(h http.Handler) http.Handler {
 		case f.Code == 0:
 			// A server notices that a client is gone only once it has read the body.
 			_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxRequest))
+			t.hanging.Add(1)
+			defer t.hanging.Add(-1)
 			hang(r.Context())
 		default:
 			f.answer(w)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"tailscale.com/tailcfg"
@@ -74,6 +75,7 @@ type Tailnet struct {
 	clients []*oauthClient
 	tokens  map[string]*token
 	faults  []*Fault
+	hanging atomic.Int32 // requests, because of faults
 }
 
 // Start starts a tailnet that lives until ctx ends or [Tailnet.Close].
