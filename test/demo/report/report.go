@@ -29,13 +29,14 @@ type Report struct {
 
 	out     io.Writer
 	columns []Column
+	failed  strings.Builder // what was printed of them
 }
 
 // New makes a report with these columns beside the result, the time and what is said.
 func New(out io.Writer, columns ...Column) *Report { return &Report{out: out, columns: columns} }
 
-// row prints one line under the columns.
-func (r *Report) row(cells []string, result, took, what string) {
+// row is one line under the columns.
+func (r *Report) row(cells []string, result, took, what string) string {
 	var b strings.Builder
 	b.WriteString("  ")
 	for i, c := range r.columns {
@@ -45,7 +46,8 @@ func (r *Report) row(cells []string, result, took, what string) {
 		}
 		fmt.Fprintf(&b, "%-*s ", c.Width, cell)
 	}
-	fmt.Fprintf(r.out, "%s%-6s %8s  %s\n", b.String(), result, took, what)
+	fmt.Fprintf(&b, "%-6s %8s  %s\n", result, took, what)
+	return b.String()
 }
 
 // Heading begins a group of checks.
@@ -58,7 +60,7 @@ func (r *Report) Heading(title, says string) {
 	for _, c := range r.columns {
 		names = append(names, c.Name)
 	}
-	r.row(names, "RESULT", "TIME", "WHAT")
+	fmt.Fprint(r.out, r.row(names, "RESULT", "TIME", "WHAT"))
 }
 
 // Print prints what came of a check, and counts it.
@@ -77,10 +79,12 @@ func (r *Report) Print(l Line, took time.Duration, note string, err error) {
 		}
 		what += note
 	}
-	r.row(l.Cells, result, Short(took), what)
+	text := r.row(l.Cells, result, Short(took), what)
 	if err != nil {
-		fmt.Fprintf(r.out, "      %s\n", strings.ReplaceAll(err.Error(), "\n", "\n      "))
+		text += fmt.Sprintf("      %s\n", strings.ReplaceAll(err.Error(), "\n", "\n      "))
+		r.failed.WriteString(text)
 	}
+	fmt.Fprint(r.out, text)
 }
 
 // Check runs one check within a time limit and prints it. f returns what is worth saying. It reports
@@ -94,8 +98,11 @@ func (r *Report) Check(ctx context.Context, l Line, limit time.Duration, f func(
 	return err == nil
 }
 
-// End prints the last line, and reports whether all checks passed.
+// End prints what failed once more, since much may have come after it, and the last line. It reports whether all checks passed.
 func (r *Report) End(start time.Time) bool {
+	if r.Failed > 0 {
+		fmt.Fprintf(r.out, "\nFailed:\n%s", r.failed.String())
+	}
 	fmt.Fprintf(r.out, "\nTook %v.\n%d passed, %d failed\n", time.Since(start).Round(time.Second), r.Passed, r.Failed)
 	return r.Failed == 0
 }

@@ -33,8 +33,17 @@ Reach: all is reached.
 	if r.End(time.Now()) {
 		t.Error("a report with a failed check says that all passed")
 	}
-	if want := "\nTook 0s.\n2 passed, 1 failed\n"; out.String() != want {
-		t.Errorf("the end is %q, not %q", out.String(), want)
+	want = `
+Failed:
+              FAILED    1.23s  both: of them
+      two
+      lines
+
+Took 0s.
+2 passed, 1 failed
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("printed at the end (-want +got):\n%s", diff)
 	}
 }
 
