@@ -23,7 +23,7 @@ const prefix = "tnw"
 
 func newWorld(t *testing.T) (context.Context, *World) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // the kernel takes its time for namespaces while it removes many
 	t.Cleanup(cancel)
 	w, err := New(ctx, prefix)
 	if err != nil {
