@@ -54,12 +54,12 @@ type Stream struct {
 	loops sync.WaitGroup
 	ended atomic.Bool
 
-	mu     sync.Mutex
-	bytes  int64
-	last   time.Time
-	stall  time.Duration
-	err    error
-	moving chan struct{} // closed at the next bytes
+	mu    sync.Mutex
+	bytes int64
+	last  time.Time
+	stall time.Duration
+	err   error
+	news  chan struct{} // closed with the next bytes, and with err
 }
 
 // chunk is what a stream sends at a time, in bytes.
@@ -73,7 +73,7 @@ func StartStream(ctx context.Context, h *world.Host, to netip.Addr, rate int) (*
 		return nil, fmt.Errorf("stream from %s: %w", h.Name, err)
 	}
 	sctx, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s := &Stream{conn: conn, stop: stop, last: time.Now(), moving: make(chan struct{})}
+	s := &Stream{conn: conn, stop: stop, last: time.Now(), news: make(chan struct{})}
 	s.loops.Go(func() { s.send(sctx, rate) })
 	s.loops.Go(s.receive)
 	return s, nil
@@ -135,8 +135,13 @@ func (s *Stream) moved(n int) {
 	s.bytes += int64(n)
 	s.stall = max(s.stall, now.Sub(s.last))
 	s.last = now
-	close(s.moving)
-	s.moving = make(chan struct{})
+	s.tell()
+}
+
+// tell wakes who waits. The caller holds s.mu.
+func (s *Stream) tell() {
+	close(s.news)
+	s.news = make(chan struct{})
 }
 
 func (s *Stream) fail(err error) {
@@ -147,23 +152,43 @@ func (s *Stream) fail(err error) {
 	defer s.mu.Unlock()
 	if s.err == nil {
 		s.err = err
+		s.tell()
 	}
 }
 
 // WaitMoved waits until bytes come back again, and reports why none will.
 func (s *Stream) WaitMoved(ctx context.Context) error {
 	s.mu.Lock()
-	moving, err := s.moving, s.err
+	before := s.bytes
 	s.mu.Unlock()
+	for {
+		s.mu.Lock()
+		news, moved, err := s.news, s.bytes != before, s.err
+		s.mu.Unlock()
+		if moved {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("the stream ended: %w", err)
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return fmt.Errorf("the stream stands still: %w (%s)", ctx.Err(), s.standstill())
+		}
+	}
+}
+
+// standstill is what the kernel knows of a stream that does not go on.
+func (s *Stream) standstill() string {
+	info, err := tcpInfo(s.conn)
 	if err != nil {
-		return err
+		return err.Error()
 	}
-	select {
-	case <-moving:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("the stream stands still: %w", ctx.Err())
-	}
+	ms := func(n uint32) time.Duration { return time.Duration(n) * time.Millisecond }
+	return fmt.Sprintf("state %d, %d segments not acknowledged, %d in a row retransmitted at the time-out, of %d in all; sent %v, received %v, acknowledged %v ago, next after %v",
+		info.State, info.Unacked, info.Retransmits, info.Total_retrans, ms(info.Last_data_sent), ms(info.Last_data_recv), ms(info.Last_ack_recv),
+		time.Duration(info.Rto)*time.Microsecond)
 }
 
 // Stats is the account so far.
