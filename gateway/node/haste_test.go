@@ -22,11 +22,14 @@ type resetter struct {
 }
 
 func (r *resetter) PeerByKey(k key.NodePublic) (wgint.Peer, bool) {
-	p, ok := r.dev.LookupActivePeer(k.Raw32())
+	p, ok := r.dev.LookupActivePeer(raw(k))
 	return wgint.PeerOf(p), ok
 }
 
 func (r *resetter) ResetDevicePeer(k key.NodePublic) { r.reset = append(r.reset, k) }
+
+// raw is a key as WireGuard has it.
+func raw(k key.NodePublic) [32]byte { return [32]byte(k.AppendTo(nil)) }
 
 // TestGiveUp: what is told of a peer may be told late, of a handshake before the one that was answered. Only a peer without a session is reset.
 func TestGiveUp(t *testing.T) {
@@ -40,8 +43,8 @@ func TestGiveUp(t *testing.T) {
 		devs[i] = wireguard.NewDevice(tuns[i].TUN(), bind, wireguard.NewLogger(wireguard.LogLevelSilent, ""))
 		t.Cleanup(devs[i].Close)
 		// The bind knows its other end by this port.
-		config := fmt.Sprintf("private_key=%s\npublic_key=%s\nendpoint=127.0.0.1:%d\nallowed_ip=%v/32\npublic_key=%s\nallowed_ip=100.64.0.3/32\n",
-			private[i].UntypedHexString(), private[1-i].Public().UntypedHexString(), i+1, addr[1-i], silent.UntypedHexString())
+		config := fmt.Sprintf("private_key=%s\npublic_key=%x\nendpoint=127.0.0.1:%d\nallowed_ip=%v/32\npublic_key=%x\nallowed_ip=100.64.0.3/32\n",
+			private[i].UntypedHexString(), raw(private[1-i].Public()), i+1, addr[1-i], raw(silent))
 		if err := devs[i].IpcSet(config); err != nil {
 			t.Fatal(err)
 		}
