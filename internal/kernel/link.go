@@ -41,6 +41,7 @@ type link struct {
 	group     uint32
 	genMode   uint8
 	hasIPv6   bool
+	running   bool   // see AwaitReady
 	stats     []byte // struct rtnl_link_stats64, when asked for
 	described netstate.Link
 }
@@ -50,7 +51,10 @@ func parseLink(b []byte) (link, error) {
 	if err != nil {
 		return link{}, err
 	}
-	l := link{index: m.header.Index, group: u32(m.attrs[unix.IFLA_GROUP]), stats: m.attrs[unix.IFLA_STATS64]}
+	l := link{
+		index: m.header.Index, group: u32(m.attrs[unix.IFLA_GROUP]), stats: m.attrs[unix.IFLA_STATS64],
+		running: m.header.Flags&unix.IFF_RUNNING != 0,
+	}
 	l.described = netstate.Link{
 		Name:       unix.ByteSliceToString(m.attrs[unix.IFLA_IFNAME]),
 		Alias:      unix.ByteSliceToString(m.attrs[unix.IFLA_IFALIAS]),

@@ -30,6 +30,11 @@ var routeGroups = []uint{
 // the kernel finds by itself do not count, since they come and go wherever there is traffic. The
 // channel is closed when ctx is done, or when the kernel ends the subscription.
 func (n *Namespace) Subscribe(ctx context.Context) (<-chan struct{}, error) {
+	return n.listen(func(stop func()) func() bool { return context.AfterFunc(ctx, stop) })
+}
+
+// listen is Subscribe until what until arranges calls stop, as often as it likes; forget undoes the arrangement at the end.
+func (n *Namespace) listen(until func(stop func()) (forget func() bool)) (<-chan struct{}, error) {
 	var sockets []*os.File
 	err := n.ns.Do(func() error {
 		for protocol, groups := range map[int][]uint{
@@ -43,14 +48,11 @@ func (n *Namespace) Subscribe(ctx context.Context) (<-chan struct{}, error) {
 		}
 		return nil
 	})
-	var once sync.Once
-	stop := func() {
-		once.Do(func() {
-			for _, s := range sockets {
-				_ = s.Close() // a socket that was only read from
-			}
-		})
-	}
+	stop := sync.OnceFunc(func() {
+		for _, s := range sockets {
+			_ = s.Close() // a socket that was only read from
+		}
+	})
 	if err != nil {
 		stop()
 		return nil, fmt.Errorf("subscribe to changes of a network namespace: %w", err)
@@ -64,10 +66,10 @@ func (n *Namespace) Subscribe(ctx context.Context) (<-chan struct{}, error) {
 			receive(s, wake)
 		})
 	}
-	cancel := context.AfterFunc(ctx, stop)
+	forget := until(stop)
 	go func() {
 		wg.Wait()
-		cancel()
+		forget()
 		close(wake)
 	}()
 	return wake, nil
