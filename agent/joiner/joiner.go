@@ -179,7 +179,11 @@ func (j *job) run() error {
 		j.res.Kept = m.Slot != 0
 		return nil
 	}
-	return j.link(m)
+	if err := j.link(m); err != nil || !j.res.Changed() {
+		return err
+	}
+	// It has joined when its first packet gets an answer.
+	return j.k.AwaitReady(ident.MemberLink)
 }
 
 // link makes what the closed state lacks, on both sides.

@@ -22,6 +22,7 @@ import (
 	"github.com/rajsinghtech/tailgate/internal/netstate"
 	"github.com/rajsinghtech/tailgate/internal/ruleset"
 	"github.com/rajsinghtech/tailgate/internal/topology"
+	"github.com/rajsinghtech/tailgate/test/script"
 )
 
 var spec = Spec{
@@ -315,4 +316,42 @@ func mustNet(t *testing.T, s string) *net.IPNet {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// TestJoinedGetsAnswers: a member has joined when the kernel takes what comes to it. On a busy node that is some time
+// after all else is in place; here it is as late as the test wants.
+func TestJoinedGetsAnswers(t *testing.T) {
+	target, ns := newTarget(t), nstest.New(t)
+	slot := mustJoin(t, ns, target, spec)
+	_, v6 := ident.MemberAddrs(slot)
+	local := fmt.Sprintf("local %v dev %s table local", v6, ident.MemberLink)
+	script.Run(t, ns, fmt.Sprintf("ip -6 route del %s; ip rule del pref %d", local, ident.RuleMember))
+
+	k, err := kernel.Open(ns, kernel.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	changed, err := k.Subscribe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined := make(chan error)
+	go func() {
+		_, err := Join(ns, target, spec)
+		joined <- err
+	}()
+	for want := member(target, spec, slot).State(); !netstate.Diff(observe(t, ns, topology.MemberScope()), want).Empty(); {
+		<-changed
+	}
+	script.Run(t, ns, "ip link set lo up") // something else changes
+	select {
+	case err := <-joined:
+		t.Fatalf("joined without the local route of its address: %v", err)
+	default:
+	}
+	script.Run(t, ns, "ip -6 route add "+local)
+	if err := <-joined; err != nil {
+		t.Error(err)
+	}
 }
