@@ -169,6 +169,10 @@ func (d *Dataplane) reconcile() (changed bool, err error) {
 	if err == nil {
 		err = d.ns.Apply(plan)
 	}
+	if err == nil && slices.ContainsFunc(plan, addsAddr) {
+		// Peers' answers come for it as soon as the tailnet is told.
+		err = d.ns.AwaitReady(g.TUN)
+	}
 	err = errors.Join(nftErr, err)
 
 	d.mu.Lock()
@@ -195,6 +199,11 @@ func (d *Dataplane) reconcile() (changed bool, err error) {
 		d.status.Applied[opName(op)]++
 	}
 	return changed, nil
+}
+
+func addsAddr(op netstate.Op) bool {
+	_, is := op.(netstate.AddrAdd)
+	return is
 }
 
 func (d *Dataplane) plan(g topology.Gateway) (netstate.Plan, error) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/rajsinghtech/tailgate/internal/netns"
 	"github.com/rajsinghtech/tailgate/internal/netns/nstest"
 	"github.com/rajsinghtech/tailgate/internal/topology"
+	"github.com/rajsinghtech/tailgate/test/script"
 )
 
 const tun = "tailscale0"
@@ -35,15 +37,15 @@ var intent = topology.Gateway{
 	Routes: prefixes("100.64.0.3/32", "fd7a:115c:a1e0::3/128", "10.55.0.0/24"),
 }
 
-// newGateway makes a namespace with a TUN, as the engine does before it attaches.
+// newGateway makes a namespace with a TUN that is open, as the engine does before it attaches.
 func newGateway(t *testing.T) (*netns.Handle, *Dataplane) {
 	t.Helper()
 	ns := nstest.New(t)
-	if err := ns.Do(func() error {
-		return netlink.LinkAdd(&netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: tun}, Mode: netlink.TUNTAP_MODE_TUN})
-	}); err != nil {
+	l := &netlink.Tuntap{LinkAttrs: netlink.LinkAttrs{Name: tun}, Mode: netlink.TUNTAP_MODE_TUN, NonPersist: true, Queues: 1}
+	if err := ns.Do(func() error { return netlink.LinkAdd(l) }); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = l.Fds[0].Close() }) // read from by nobody
 	return ns, open(t, ns)
 }
 
@@ -102,6 +104,44 @@ func TestSetTwiceChangesNothing(t *testing.T) {
 }
 
 // A process that takes over finds what the one before left, and disturbs none of it until it knows better.
+// TestNewAddressIsTaken: an address is in place when the kernel takes what comes for it, here as late as the test wants.
+func TestNewAddressIsTaken(t *testing.T) {
+	ns, d := newGateway(t)
+	if err := d.Attach(); err != nil {
+		t.Fatal(err)
+	}
+	mustSet(t, d, intent)
+	local := "local fd7a:115c:a1e0::a dev " + tun + " table local"
+	script.Run(t, ns, "ip -6 route del "+local)
+
+	k, err := kernel.Open(ns, kernel.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	changed, err := k.Subscribe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	more := intent
+	more.Addrs = append(prefixes("100.64.0.11/32"), more.Addrs...)
+	set := make(chan error)
+	go func() { set <- d.Set(more) }()
+	for !strings.Contains(script.Run(t, ns, "ip addr"), "100.64.0.11") {
+		<-changed
+	}
+	script.Run(t, ns, "ip link set lo alias other") // something else changes
+	select {
+	case err := <-set:
+		t.Fatalf("set without the local route of an address: %v", err)
+	default:
+	}
+	script.Run(t, ns, "ip -6 route add "+local)
+	if err := <-set; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRestartAdopts(t *testing.T) {
 	ns, d := newGateway(t)
 	if err := d.Attach(); err != nil {

@@ -20,12 +20,19 @@ import (
 
 const testTUN = "tailscale0"
 
-// A link of that name and alias stands for a TUN or a member in these tests: nothing is sent.
+// A link of that name and alias stands for a TUN or a member in these tests: nothing is sent. Its other end is up, as a TUN has its engine.
 func addLink(t *testing.T, ns *netns.Handle, name, alias string) {
 	t.Helper()
 	err := ns.Do(func() error {
 		link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: 1280}, PeerName: "peer-" + name}
 		if err := netlink.LinkAdd(link); err != nil {
+			return err
+		}
+		other, err := netlink.LinkByName(link.PeerName)
+		if err == nil {
+			err = netlink.LinkSetUp(other)
+		}
+		if err != nil {
 			return err
 		}
 		if alias == "" {
