@@ -39,10 +39,12 @@ const (
 	RuleDirect = 7701
 	// RuleMember, in a member, sends the rest through TableMember.
 	RuleMember = 7702
+	// RuleAnswer, in a gateway, keeps what its kernel answers members on main.
+	RuleAnswer = 7709
 	// RuleGateway, in a gateway, sends what members sent through TableGateway.
 	RuleGateway = 7710
 	// RuleGatewayOwn, in a gateway, sends its own queries to nameservers on the tailnet
-	// through TableGateway.
+	// through TableGateway, and what its kernel answers the tailnet.
 	RuleGatewayOwn = 7711
 	RuleLast       = 7719
 )
@@ -63,6 +65,8 @@ const (
 const (
 	// MarkMember is on packets that came in from a member link, in a gateway.
 	MarkMember = 0x0100_0000
+	// MarkTunnel is on packets that came out of the tunnel, in a gateway.
+	MarkTunnel = 0x0400_0000
 	// MarkReply is on a connection that came in by the pod's own interface,
 	// and on its replies, in a member.
 	MarkReply = 0x0200_0000

@@ -30,7 +30,7 @@ type Gateway struct {
 	Local []netip.Prefix
 	// Nameservers are the tailnet's, which the gateway itself asks on behalf of its members.
 	// The rest of its own traffic, such as answers to the kubelet's probes and WireGuard itself, never
-	// takes a tailnet route, whatever that covers.
+	// takes a tailnet route, whatever that covers; but for the kernel's answers to what came out of the tunnel.
 	Nameservers []netip.Addr
 }
 
@@ -58,10 +58,11 @@ func (g Gateway) State() netstate.State {
 		s.Addrs = append(s.Addrs, netstate.Addr{Link: g.TUN, Prefix: p})
 	}
 	for _, f := range []netstate.Family{netstate.V4, netstate.V6} {
-		s.Rules = append(s.Rules, netstate.Rule{
-			Family: f, Priority: ident.RuleGateway, Table: ident.TableGateway,
-			Mark: ident.MarkMember, Mask: ident.MarkMember,
-		})
+		s.Rules = append(s.Rules,
+			netstate.Rule{Family: f, Priority: ident.RuleGateway, Table: ident.TableGateway, Mark: ident.MarkMember, Mask: ident.MarkMember},
+			// The kernel's own answers, see answers, to the tailnet: by main they would leave for the cluster's network.
+			netstate.Rule{Family: f, Priority: ident.RuleGatewayOwn, Table: ident.TableGateway, Mark: ident.MarkTunnel, Mask: ident.MarkTunnel, Iif: "lo"},
+		)
 	}
 	for _, a := range g.Nameservers {
 		if g.routed(a) {
@@ -155,8 +156,8 @@ const (
 	DropNeighbourTailnet = "neighbour_to_tailnet_address"
 )
 
-// Ruleset is the gateway's nftables table: it marks what members send, masquerades
-// what they send to the tailnet, clamps TCP's MSS, and forwards nothing else.
+// Ruleset is the gateway's nftables table: it marks what members and the tunnel send, masquerades
+// what members send to the tailnet, clamps TCP's MSS, and forwards nothing else.
 func (g Gateway) Ruleset() ruleset.Table {
 	fromMember := ruleset.IifPrefix(ident.GatewayLinkPrefix)
 	fromTUN, toTUN := ruleset.Iif(g.TUN), ruleset.Oif(g.TUN)
@@ -182,7 +183,12 @@ func (g Gateway) Ruleset() ruleset.Table {
 	return ruleset.Table{Name: ident.NFTable, Chains: []ruleset.Chain{
 		{
 			Name: "mark", Type: ruleset.TypeFilter, Hook: ruleset.HookPrerouting, Priority: ruleset.PriorityMangle, Policy: ruleset.PolicyAccept,
-			Rules: []ruleset.Rule{{Matches: []ruleset.Match{fromMember}, Action: ruleset.SetMark(ident.MarkMember, ident.MarkMember)}},
+			Rules: []ruleset.Rule{
+				{Matches: []ruleset.Match{fromMember}, Action: ruleset.SetMark(ident.MarkMember, ident.MarkMember)},
+				{Matches: []ruleset.Match{fromTUN}, Action: ruleset.SetMark(ident.MarkTunnel, ident.MarkTunnel)},
+				// What the engine tries the TUN's offloads with when it starts (probeTCPGRO in Tailscale's net/tstun) is no traffic.
+				{Matches: []ruleset.Match{fromTUN, ruleset.DstIn(pfx(ResolverV4))}, Action: ruleset.Drop()},
+			},
 		},
 		{
 			Name: "input", Type: ruleset.TypeFilter, Hook: ruleset.HookInput, Priority: ruleset.PriorityFilter, Policy: ruleset.PolicyAccept,

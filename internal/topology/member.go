@@ -214,7 +214,8 @@ func (m Member) GatewayState() netstate.State {
 func BaseScope() netstate.Scope {
 	return netstate.Scope{
 		Links: []string{"lo"}, Addrs: []netip.Prefix{ident.MemberV4, ident.MemberV6},
-		Sysctls: sysctlKeys(attachSysctls()),
+		RuleFirst: ident.RuleAnswer, RuleLast: ident.RuleAnswer,
+		Sysctls: sysctlKeys(Base().Sysctls),
 	}
 }
 
@@ -222,10 +223,12 @@ func BaseScope() netstate.Scope {
 // attaches the first member applies it: it has a writable /proc/sys, which a gateway
 // without privileges has not.
 func Base() netstate.State {
+	rules, sysctls := answers()
 	return netstate.State{
 		Links:   []netstate.Link{{Name: "lo", Kind: netstate.Existing, Up: true}},
 		Addrs:   []netstate.Addr{{Link: "lo", Prefix: pfx(ident.GatewayV4)}, {Link: "lo", Prefix: pfx(ident.GatewayV6)}},
-		Sysctls: attachSysctls(),
+		Rules:   rules,
+		Sysctls: append(sysctls, attachSysctls()...),
 	}
 }
 
@@ -243,6 +246,18 @@ func BaseRuleset() ruleset.Table {
 			Action:  ruleset.Reject(),
 		}},
 	}}}
+}
+
+// answers has what the kernel answers by itself, pings and ICMP errors, go where the question came from: it bears the mark of that
+// (Documentation/networking/ip-sysctl.rst), and members are in main alone.
+func answers() ([]netstate.Rule, []netstate.Sysctl) {
+	var rs []netstate.Rule
+	for _, f := range []netstate.Family{netstate.V4, netstate.V6} {
+		rs = append(rs, netstate.Rule{
+			Family: f, Priority: ident.RuleAnswer, Table: ident.TableMain, Mark: ident.MarkMember, Mask: ident.MarkMember, Iif: "lo",
+		})
+	}
+	return rs, []netstate.Sysctl{{Key: "net/ipv4/fwmark_reflect", Value: "1"}, {Key: "net/ipv6/fwmark_reflect", Value: "1"}}
 }
 
 // attachSysctls: forwarding and IPv6 on; reverse path filtering off (see gatewaySysctls); and ICMP errors

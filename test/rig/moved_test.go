@@ -186,11 +186,11 @@ func startAndJoin(ctx context.Context, t *testing.T, gw *Gateway, m *Member) {
 }
 
 // withMember makes a rig with one peer, and with a member that has not joined yet. The context leaves time for the first build of the gateway.
-func withMember(t *testing.T, prefix string) (context.Context, *Rig, *Member) {
+func withMember(t *testing.T, prefix string, more ...Role) (context.Context, *Rig, *Member) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
-	r, err := New(ctx, Options{Prefix: prefix, Roles: []Role{Plain}, Verbose: true})
+	r, err := New(ctx, Options{Prefix: prefix, Roles: append(more, Plain), Verbose: true})
 	if err != nil {
 		t.Fatal(err)
 	}
