@@ -100,7 +100,7 @@ var rules = []rule{
 	},
 	{
 		says: "only gateway opens the TUN", in: []string{"."}, except: []string{"gateway", "test"},
-		forbid: within("golang.zx2c4.com/wireguard"),
+		forbid: within("github.com/tailscale/wireguard-go", "golang.zx2c4.com/wireguard"),
 	},
 	{
 		says: "cni knows no Kubernetes", in: []string{"cni"}, deep: true,
@@ -297,7 +297,7 @@ func TestBroken(t *testing.T) {
 		{"gateway/node/node.go", "tailscale.com/ipn", ""},
 		{"operator/render/render.go", "tailscale.com/ipn", "operator uses Tailscale's API client only"},
 		{"operator/tailnet/keys.go", "tailscale.com/client/tailscale/v2", ""},
-		{"agent/joiner/joiner.go", "golang.zx2c4.com/wireguard/tun", "only gateway opens the TUN"},
+		{"agent/joiner/joiner.go", "github.com/tailscale/wireguard-go/tun", "only gateway opens the TUN"},
 		{"cni/main.go", "k8s.io/api/core/v1", "cni knows no Kubernetes"},
 	}
 	proven := map[string]bool{}
