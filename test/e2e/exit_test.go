@@ -280,11 +280,16 @@ func (e *exitScene) existing(t *testing.T, what string) {
 		asks(t, what+", asked by a pod", e.x, netip.AddrPortFrom(addr(e.m, f), 8080), e.pod.Name, addr(e.x, f))
 		asks(t, what+", asked by its node", e.node, netip.AddrPortFrom(addr(e.m, f), 8080), e.pod.Name, node)
 	}
-	if e.m.V4.IsValid() {
-		for _, a := range nodesOwn {
-			if err := seen(within(t, slow), e.m, a, e.m.V4); err != nil {
-				t.Errorf("%s, the node's own: %v", what, err)
-			}
+	for _, a := range nodesOwn {
+		var err error
+		if e.m.V4.IsValid() {
+			err = seen(within(t, slow), e.m, a, e.m.V4)
+		} else {
+			// Without IPv4 of the cluster's, the pod's only IPv4 is the tailnet's, which is no way to them.
+			err = refusedBy(within(t, slow), e.m, a)
+		}
+		if err != nil {
+			t.Errorf("%s, the node's own: %v", what, err)
 		}
 	}
 }
