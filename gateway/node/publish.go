@@ -78,7 +78,9 @@ func describeSelf(s *snapshot.Snapshot, nm *netmap.NetworkMap) {
 	if !self.Valid() {
 		return
 	}
-	s.DeviceID = string(self.StableID())
+	if !nm.Cached {
+		s.DeviceID = string(self.StableID())
+	}
 	s.NodeKey = self.Key().String()
 	s.Name = strings.TrimSuffix(self.Name(), ".")
 	s.Tags = self.Tags().AsSlice()

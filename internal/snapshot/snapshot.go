@@ -18,7 +18,8 @@ type Snapshot struct {
 	// Problems are sentences for a person, most important first; empty when all is well.
 	Problems []string `json:"problems,omitempty"`
 
-	// DeviceID is the tailnet's StableNodeID, by which the tailnet API knows the device; "" before login.
+	// DeviceID is the tailnet's StableNodeID, by which the tailnet API knows the device; "" before login, and until the tailnet has
+	// confirmed it to this process: what an earlier one left on the node may be of a device that has been deleted since.
 	DeviceID string `json:"deviceID,omitempty"`
 	// NodeKey is the public node key, "nodekey:…".
 	NodeKey string `json:"nodeKey,omitempty"`

@@ -215,7 +215,7 @@ func TestConfigReconcileNoRestart(t *testing.T) {
 	startMembers(t, peers, n1, 1)
 	awaitGateways(t, peers, n1)
 	first, _ := awaitSnapshot(t, peers, n1, "routes are accepted", 30*time.Second, func(sn snapshot.Snapshot) bool {
-		return sn.Ready && slices.Contains(sn.Routes, rig.SubnetV4)
+		return sn.Ready && sn.DeviceID != "" && slices.Contains(sn.Routes, rig.SubnetV4)
 	})
 	before := podOfN1(t, peers)
 	exitA, exitB := nodeOf(rig.ExitA), nodeOf(rig.ExitB)

@@ -85,15 +85,17 @@ func TestIdentityIsRenewed(t *testing.T) {
 	if err := gw.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
+	named := false
 	if _, err := gw.WaitSnapshot(ctx, func(s snapshot.Snapshot) bool {
+		named = named || s.DeviceID == expired.DeviceID
 		return s.Ready && s.DeviceID != "" && s.DeviceID != expired.DeviceID
-	}); err != nil {
-		t.Fatalf("after its device was deleted while it was away: %v\n%s", err, gw.Log())
+	}); err != nil || named {
+		t.Fatalf("after its device was deleted while it was away; it still named that: %v; %v\n%s", named, err, gw.Log())
 	}
 	reaches()
 
 	// Deleted when the key that it has is good no more: it says so, and takes the next one.
-	again, err := gw.WaitSnapshot(ctx, func(s snapshot.Snapshot) bool { return s.Ready })
+	again, err := gw.WaitSnapshot(ctx, func(s snapshot.Snapshot) bool { return s.Ready && s.DeviceID != "" })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +113,7 @@ func TestIdentityIsRenewed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := gw.WaitSnapshot(ctx, func(s snapshot.Snapshot) bool {
-		return s.Ready && !s.AuthKeyRefused && s.DeviceID != again.DeviceID
+		return s.Ready && !s.AuthKeyRefused && s.DeviceID != "" && s.DeviceID != again.DeviceID
 	}); err != nil {
 		t.Fatalf("after it got another key: %v\n%s", err, gw.Log())
 	}
