@@ -22,6 +22,7 @@ import (
 	"github.com/rajsinghtech/tailgate/internal/netstate"
 	"github.com/rajsinghtech/tailgate/internal/ruleset"
 	"github.com/rajsinghtech/tailgate/internal/topology"
+	"github.com/rajsinghtech/tailgate/test/late"
 	"github.com/rajsinghtech/tailgate/test/script"
 )
 
@@ -324,34 +325,10 @@ func TestJoinedGetsAnswers(t *testing.T) {
 	target, ns := newTarget(t), nstest.New(t)
 	slot := mustJoin(t, ns, target, spec)
 	_, v6 := ident.MemberAddrs(slot)
-	local := fmt.Sprintf("local %v dev %s table local", v6, ident.MemberLink)
-	script.Run(t, ns, fmt.Sprintf("ip -6 route del %s; ip rule del pref %d", local, ident.RuleMember))
-
-	k, err := kernel.Open(ns, kernel.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer k.Close()
-	changed, err := k.Subscribe(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	joined := make(chan error)
-	go func() {
+	script.Run(t, ns, fmt.Sprintf("ip rule del pref %d", ident.RuleMember))
+	want := member(target, spec, slot).State()
+	late.LocalRoute(t, ns, fmt.Sprintf("%v dev %s", v6, ident.MemberLink), func() error {
 		_, err := Join(ns, target, spec)
-		joined <- err
-	}()
-	for want := member(target, spec, slot).State(); !netstate.Diff(observe(t, ns, topology.MemberScope()), want).Empty(); {
-		<-changed
-	}
-	script.Run(t, ns, "ip link set lo up") // something else changes
-	select {
-	case err := <-joined:
-		t.Fatalf("joined without the local route of its address: %v", err)
-	default:
-	}
-	script.Run(t, ns, "ip -6 route add "+local)
-	if err := <-joined; err != nil {
-		t.Error(err)
-	}
+		return err
+	}, func() bool { return netstate.Diff(observe(t, ns, topology.MemberScope()), want).Empty() })
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/rajsinghtech/tailgate/internal/netns"
 	"github.com/rajsinghtech/tailgate/internal/netns/nstest"
 	"github.com/rajsinghtech/tailgate/internal/topology"
+	"github.com/rajsinghtech/tailgate/test/late"
 	"github.com/rajsinghtech/tailgate/test/script"
 )
 
@@ -103,7 +104,6 @@ func TestSetTwiceChangesNothing(t *testing.T) {
 	checkInPlace(t, d)
 }
 
-// A process that takes over finds what the one before left, and disturbs none of it until it knows better.
 // TestNewAddressIsTaken: an address is in place when the kernel takes what comes for it, here as late as the test wants.
 func TestNewAddressIsTaken(t *testing.T) {
 	ns, d := newGateway(t)
@@ -111,37 +111,13 @@ func TestNewAddressIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustSet(t, d, intent)
-	local := "local fd7a:115c:a1e0::a dev " + tun + " table local"
-	script.Run(t, ns, "ip -6 route del "+local)
-
-	k, err := kernel.Open(ns, kernel.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer k.Close()
-	changed, err := k.Subscribe(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	more := intent
 	more.Addrs = append(prefixes("100.64.0.11/32"), more.Addrs...)
-	set := make(chan error)
-	go func() { set <- d.Set(more) }()
-	for !strings.Contains(script.Run(t, ns, "ip addr"), "100.64.0.11") {
-		<-changed
-	}
-	script.Run(t, ns, "ip link set lo alias other") // something else changes
-	select {
-	case err := <-set:
-		t.Fatalf("set without the local route of an address: %v", err)
-	default:
-	}
-	script.Run(t, ns, "ip -6 route add "+local)
-	if err := <-set; err != nil {
-		t.Error(err)
-	}
+	late.LocalRoute(t, ns, "fd7a:115c:a1e0::a dev "+tun, func() error { return d.Set(more) },
+		func() bool { return strings.Contains(script.Run(t, ns, "ip addr"), "100.64.0.11") })
 }
 
+// A process that takes over finds what the one before left, and disturbs none of it until it knows better.
 func TestRestartAdopts(t *testing.T) {
 	ns, d := newGateway(t)
 	if err := d.Attach(); err != nil {
