@@ -76,11 +76,13 @@ type Node struct {
 	change  sync.Mutex // held while the engine is told to change
 	started bool       // the engine was started; guarded by change
 
+	want   sync.Mutex       // held until the dataplane has what is guarded by it, so that the last said is the last applied
+	intent topology.Gateway // what the engine wants of the kernel
+	routed bool             // the engine spoke of routes
+
 	mu     sync.Mutex
 	b      *backend          // nil until the state folder is there and the engine is made
 	last   snapshot.Snapshot // as published
-	intent topology.Gateway  // what the engine wants of the kernel
-	routed bool              // the engine spoke of routes
 	exit   exitState
 	login  loginState
 	broken error // why there is no backend yet
@@ -266,9 +268,9 @@ func (n *Node) setRoutes(c *router.Config) error {
 
 // setNameservers is called by the engine, with its locks held.
 func (n *Node) setNameservers(as []netip.Addr) {
-	n.mu.Lock()
+	n.want.Lock()
 	same := slices.Equal(n.intent.Nameservers, as)
-	n.mu.Unlock()
+	n.want.Unlock()
 	if !same {
 		// The error is in the dataplane's status; the routes to come try again.
 		_ = n.setIntent(func(g *topology.Gateway) { g.Nameservers = as })
@@ -278,15 +280,14 @@ func (n *Node) setNameservers(as []netip.Addr) {
 // setIntent changes the intent and applies it once routes were heard of: until then the kernel
 // keeps what the process before this one left.
 func (n *Node) setIntent(change func(*topology.Gateway)) error {
-	n.mu.Lock()
-	change(&n.intent)
-	g, routed := n.intent, n.routed
-	n.mu.Unlock()
 	defer n.poke()
-	if !routed {
+	n.want.Lock()
+	defer n.want.Unlock()
+	change(&n.intent)
+	if !n.routed {
 		return nil
 	}
-	return n.o.Dataplane.Set(g)
+	return n.o.Dataplane.Set(n.intent)
 }
 
 // engineLog sends the engine's lines to the debug level. They hold keys' short forms and

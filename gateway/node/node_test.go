@@ -8,12 +8,19 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"tailscale.com/tailcfg"
 	"tailscale.com/types/netmap"
+	"tailscale.com/wgengine/router"
+
+	"github.com/rajsinghtech/tailgate/gateway/dataplane"
+	"github.com/rajsinghtech/tailgate/internal/netns"
+	"github.com/rajsinghtech/tailgate/internal/topology"
 )
 
 func TestAcceptedRoutes(t *testing.T) {
@@ -28,6 +35,36 @@ func TestAcceptedRoutes(t *testing.T) {
 	want := []netip.Prefix{p("10.55.0.0/24"), p("192.0.2.7/32"), p("2001:db8:7::/64")}
 	if diff := cmp.Diff(want, acceptedRoutes(nm), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// The engine and the configuration change the intent side by side.
+func TestLastIntentStays(t *testing.T) {
+	ns, err := netns.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ns.Close() })
+	d, err := dataplane.New(dataplane.Options{NS: ns, TUN: "tg-none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	n := New(Options{TUN: "tg-none", Dataplane: d})
+	n.routed = true
+	for i := range 20_000 {
+		route := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)
+		var changes sync.WaitGroup
+		changes.Go(func() {
+			_ = n.setRoutes(&router.Config{Routes: []netip.Prefix{route}})
+		})
+		changes.Go(func() {
+			_ = n.setIntent(func(g *topology.Gateway) { g.NoExit = i%2 == 0 })
+		})
+		changes.Wait()
+		if w := d.Status().Wanted; !slices.Contains(w.Routes, route) || w.NoExit != (i%2 == 0) {
+			t.Fatalf("round %d: wanted are routes %v, and NoExit %v", i, w.Routes, w.NoExit)
+		}
 	}
 }
 
