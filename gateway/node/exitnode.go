@@ -45,9 +45,9 @@ func addExit(edits *ipn.MaskedPrefs, r config.Resolution) {
 }
 
 // followExitNode resolves the exit node again: its name may have moved to another node,
-// or the node may have come, gone, or been approved.
+// or the node may have come, gone, or been approved. The caller holds n.change.
 func (n *Node) followExitNode() {
-	cfg := n.loader.Current()
+	cfg := n.inForce
 	if cfg == nil {
 		return
 	}

@@ -72,12 +72,12 @@ func (l *loginState) problem() string {
 }
 
 // loginIfNeeded logs in with the configured auth key when the backend asks for a login (at the
-// first start, and when the node key expired), and when the device was deleted.
+// first start, and when the node key expired), and when the device was deleted. The caller holds n.change.
 func (n *Node) loginIfNeeded(ctx context.Context) {
 	l := &n.login
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	cfg, state, self := n.loader.Current(), n.b.State(), n.b.device()
+	cfg, state, self := n.inForce, n.b.State(), n.b.device()
 	if l.asked.Swap(false) && state >= ipn.Starting {
 		l.gone.Store(true)
 	}

@@ -75,6 +75,9 @@ type Node struct {
 
 	change  sync.Mutex // held while the engine is told to change
 	started bool       // the engine was started; guarded by change
+	// inForce is what the engine was told last; nil: nothing yet. The loader's is older until onConfig has returned: who follows
+	// that one would undo the change. Guarded by change.
+	inForce *config.Config
 
 	want   sync.Mutex       // held until the dataplane has what is guarded by it, so that the last said is the last applied
 	intent topology.Gateway // what the engine wants of the kernel
@@ -212,9 +215,16 @@ func (n *Node) onConfig(_ context.Context, c config.Change) error {
 	if !c.ConfigChanged {
 		return nil
 	}
+	running := n.b.Prefs().ControlURL()
+	if n.started && c.Config.Prefs.ControlURL != running && n.b.State() >= ipn.Starting {
+		return fmt.Errorf("ServerURL cannot change from %q to %q while the gateway runs, because the node belongs to the first; put it back, or replace the gateway's pod and state", running, c.Config.Prefs.ControlURL)
+	}
 	edits := n.prefsFor(c.Config)
-	switch running := n.b.Prefs().ControlURL(); {
-	case !n.started:
+	if n.started {
+		if _, err := n.b.EditPrefs(&edits); err != nil {
+			return fmt.Errorf("apply preferences: %w", err)
+		}
+	} else {
 		prefs := n.b.Prefs().AsStruct()
 		prefs.ApplyEdits(&edits)
 		n.exitApplied().ApplyTo(prefs) // Start, unlike EditPrefs, does not see to what goes with an ID
@@ -222,13 +232,8 @@ func (n *Node) onConfig(_ context.Context, c config.Change) error {
 			return fmt.Errorf("start backend: %w", err)
 		}
 		n.started = true
-	case edits.ControlURL != running && n.b.State() >= ipn.Starting:
-		return fmt.Errorf("ServerURL cannot change from %q to %q while the gateway runs, because the node belongs to the first; put it back, or replace the gateway's pod and state", running, edits.ControlURL)
-	default:
-		if _, err := n.b.EditPrefs(&edits); err != nil {
-			return fmt.Errorf("apply preferences: %w", err)
-		}
 	}
+	n.inForce = c.Config
 	n.b.sys.MagicSock.Get().SetStaticEndpoints(views.SliceOf(c.Config.StaticEndpoints))
 	n.log.Info("configuration applied", "config", c.Config)
 	return nil

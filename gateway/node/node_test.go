@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -14,10 +15,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"tailscale.com/net/tstun"
 	"tailscale.com/tailcfg"
+	"tailscale.com/types/logger"
 	"tailscale.com/types/netmap"
 	"tailscale.com/wgengine/router"
 
+	"github.com/rajsinghtech/tailgate/gateway/config"
 	"github.com/rajsinghtech/tailgate/gateway/dataplane"
 	"github.com/rajsinghtech/tailgate/internal/netns"
 	"github.com/rajsinghtech/tailgate/internal/topology"
@@ -38,8 +42,9 @@ func TestAcceptedRoutes(t *testing.T) {
 	}
 }
 
-// The engine and the configuration change the intent side by side.
-func TestLastIntentStays(t *testing.T) {
+// unattached is a dataplane that remembers what is wanted, and does nothing.
+func unattached(t *testing.T) *dataplane.Dataplane {
+	t.Helper()
 	ns, err := netns.Current()
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +55,12 @@ func TestLastIntentStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = d.Close() })
+	return d
+}
+
+// The engine and the configuration change the intent side by side.
+func TestLastIntentStays(t *testing.T) {
+	d := unattached(t)
 	n := New(Options{TUN: "tg-none", Dataplane: d})
 	n.routed = true
 	for i := range 20_000 {
@@ -65,6 +76,47 @@ func TestLastIntentStays(t *testing.T) {
 		if w := d.Status().Wanted; !slices.Contains(w.Routes, route) || w.NoExit != (i%2 == 0) {
 			t.Fatalf("round %d: wanted are routes %v, and NoExit %v", i, w.Routes, w.NoExit)
 		}
+	}
+}
+
+// The engine may have news between a change and the loader's taking note of it.
+func TestChangeIsNotUndone(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "config.json")
+	n := New(Options{Config: file, StateDir: dir, TUN: "tg-none", Dataplane: unattached(t), Logger: slog.New(slog.DiscardHandler)})
+	b, err := newBackend(n.o, tstun.NewFake(), hooks{routes: n.setRoutes, nameservers: n.setNameservers, state: n.poke}, logger.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.shutdown)
+	n.b = b
+	write := func(exit string) {
+		t.Helper()
+		// Nobody listens at the discard port.
+		text := fmt.Sprintf(`{"Version": "alpha0", "ServerURL": "http://127.0.0.1:9", "ExitNode": %q}`, exit)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("exit-a")
+	n.loader.Reload(t.Context())
+	if err := n.loader.Status().Err; err != nil {
+		t.Fatal(err)
+	}
+
+	write("exit-b")
+	c, err := config.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.onConfig(t.Context(), config.Change{Config: c, ConfigChanged: true}); err != nil {
+		t.Fatal(err)
+	}
+	n.change.Lock()
+	n.followExitNode()
+	n.change.Unlock()
+	if r := n.exitApplied(); r.Wanted.String() != "exit-b" {
+		t.Errorf("the exit node is %v again; exit-b is wanted", r.Wanted)
 	}
 }
 
