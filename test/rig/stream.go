@@ -49,12 +49,13 @@ func (s StreamStats) Lost() int { return max(s.Retransmits-s.Needless, 0) + s.Ou
 // Stream is a long TCP connection to an echo service that carries known bytes both ways, and checks each.
 // Make it with [StartStream].
 type Stream struct {
-	conn  net.Conn
-	stop  context.CancelFunc
-	loops sync.WaitGroup
-	ended atomic.Bool
+	conn           net.Conn
+	stop           context.CancelFunc
+	sending, loops sync.WaitGroup
+	ended          atomic.Bool
 
 	mu    sync.Mutex
+	sent  int64
 	bytes int64
 	last  time.Time
 	stall time.Duration
@@ -65,6 +66,9 @@ type Stream struct {
 // chunk is what a stream sends at a time, in bytes.
 const chunk = 8 << 10
 
+// settling is how long a stream that is to stop waits for what is under way.
+const settling = time.Second
+
 // StartStream connects from h to the echo service at an address, and sends that many bytes a second until
 // [Stream.Stop]. Well below what the path carries, no segment is lost by congestion.
 func StartStream(ctx context.Context, h *world.Host, to netip.Addr, rate int) (*Stream, error) {
@@ -74,7 +78,7 @@ func StartStream(ctx context.Context, h *world.Host, to netip.Addr, rate int) (*
 	}
 	sctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Stream{conn: conn, stop: stop, last: time.Now(), news: make(chan struct{})}
-	s.loops.Go(func() { s.send(sctx, rate) })
+	s.sending.Go(func() { s.send(sctx, rate) })
 	s.loops.Go(s.receive)
 	return s, nil
 }
@@ -87,23 +91,35 @@ func (s *Stream) send(ctx context.Context, rate int) {
 	interval := time.Duration(chunk) * time.Second / time.Duration(rate)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	buf := make([]byte, chunk)
 	start := time.Now()
-	for n := int64(0); ; n++ {
+	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
 		}
-		for i := range buf {
-			buf[i] = pattern(n*chunk + int64(i))
-		}
-		if _, err := s.conn.Write(buf); err != nil {
-			s.fail(err)
+		if err := s.write(); err != nil {
+			if ctx.Err() == nil {
+				s.fail(err)
+			}
 			return
 		}
-		timer.Reset(time.Until(start.Add(time.Duration(n+1) * interval)))
+		timer.Reset(time.Until(start.Add(time.Duration(n) * interval)))
 	}
+}
+
+// write sends the next chunk.
+func (s *Stream) write() error {
+	s.mu.Lock()
+	at := s.sent
+	s.sent += chunk
+	s.mu.Unlock()
+	buf := make([]byte, chunk)
+	for i := range buf {
+		buf[i] = pattern(at + int64(i))
+	}
+	_, err := s.conn.Write(buf)
+	return err
 }
 
 func (s *Stream) receive() {
@@ -205,11 +221,44 @@ func (s *Stream) Stats() StreamStats {
 	return st
 }
 
+// settle waits until all that was sent has come back, and then for further chunks, until one made the way without a retransmit. Whatever
+// was sent again before that one has been acknowledged by then, and the other end has said whether it was needless.
+func (s *Stream) settle() {
+	limit := time.Now().Add(settling)
+	_ = s.conn.SetWriteDeadline(limit)
+	s.sending.Wait()
+	// A stream that is broken, or stands still, has nothing to wait for.
+	for again := s.returned(limit); again; {
+		before := s.Stats().Retransmits
+		again = s.write() == nil && s.returned(limit) && s.Stats().Retransmits > before
+	}
+}
+
+// returned waits until all that was sent has come back, and reports whether it has.
+func (s *Stream) returned(limit time.Time) bool {
+	timeout := time.NewTimer(time.Until(limit))
+	defer timeout.Stop()
+	for {
+		s.mu.Lock()
+		news, all, err := s.news, s.bytes == s.sent, s.err
+		s.mu.Unlock()
+		if all || err != nil {
+			return all && err == nil
+		}
+		select {
+		case <-news:
+		case <-timeout.C:
+			return false
+		}
+	}
+}
+
 // Stop ends the stream and returns its account.
 func (s *Stream) Stop() StreamStats {
+	s.stop()
+	s.settle()
 	st := s.Stats()
 	s.ended.Store(true)
-	s.stop()
 	_ = s.conn.Close()
 	s.loops.Wait()
 	return st
