@@ -99,9 +99,12 @@ func (c clusterDNS) undoExitNode(cfg *dns.Config) {
 	}
 }
 
-// exitNodeProxy reports whether r is an exit node's DNS proxy: plain HTTP, which a
+// exitNodeProxy reports whether r, which is for all names, is an exit node's DNS proxy: plain HTTP, which a
 // nameserver that an administrator configures never is (Tailscale's ipn/ipnlocal, exitNodeCanProxyDNS).
-func exitNodeProxy(r *dnstype.Resolver) bool { return strings.HasPrefix(r.Addr, "http://") }
+func exitNodeProxy(r *dnstype.Resolver) bool { return strings.HasPrefix(r.Addr, peerAPI) }
+
+// peerAPI begins the URL of a resolver that is asked by another node's PeerAPI, as an app connector is about its domains.
+const peerAPI = "http://"
 
 // tailnets returns the nameservers in cfg that are not the cluster's.
 func (c clusterDNS) tailnets(cfg *dns.Config) []netip.Addr {
@@ -111,12 +114,26 @@ func (c clusterDNS) tailnets(cfg *dns.Config) []netip.Addr {
 	lists := slices.Collect(maps.Values(cfg.Routes))
 	var as []netip.Addr
 	for _, r := range slices.Concat(append(lists, cfg.DefaultResolvers)...) {
-		if ap, ok := r.IPPort(); ok && !slices.Contains(c.nameservers, ap.Addr()) {
-			as = append(as, ap.Addr())
+		if a, ok := server(r); ok && !slices.Contains(c.nameservers, a) {
+			as = append(as, a)
 		}
 	}
 	slices.SortFunc(as, netip.Addr.Compare)
 	return slices.Compact(as)
+}
+
+// server returns the address at which r is asked; not ok: it has none, only a name.
+func server(r *dnstype.Resolver) (_ netip.Addr, ok bool) {
+	if ap, ok := r.IPPort(); ok {
+		return ap.Addr(), true
+	}
+	rest, ok := strings.CutPrefix(r.Addr, peerAPI)
+	if !ok {
+		return netip.Addr{}, false
+	}
+	host, _, _ := strings.Cut(rest, "/")
+	ap, err := netip.ParseAddrPort(host)
+	return ap.Addr(), err == nil
 }
 
 // SystemResolvers returns the nameservers of a resolv.conf (resolv.conf(5)); a file that is absent names none.

@@ -54,6 +54,17 @@ func TestClusterDNS(t *testing.T) {
 			wantTailnets: addrs("100.64.0.3", "fd7a:115c:a1e0::3"),
 		},
 		{
+			name: "app connectors are asked by their PeerAPI",
+			in: &dns.Config{AcceptDNS: true, Routes: routes{
+				"app.test.": resolvers("http://100.64.0.6:1/dns-query", "http://[fd7a:115c:a1e0::6]:1/dns-query", "http://name.test:1/dns-query"),
+			}},
+			want: &dns.Config{AcceptDNS: true, Routes: routes{
+				"app.test.":      resolvers("http://100.64.0.6:1/dns-query", "http://[fd7a:115c:a1e0::6]:1/dns-query", "http://name.test:1/dns-query"),
+				"cluster.local.": resolvers("10.96.0.10"),
+			}},
+			wantTailnets: addrs("100.64.0.6", "fd7a:115c:a1e0::6"),
+		},
+		{
 			name: "an exit node's proxy is no resolver",
 			in:   &dns.Config{AcceptDNS: true, DefaultResolvers: resolvers("http://100.64.0.9:1234/dns-query")},
 			want: &dns.Config{AcceptDNS: true, Routes: routes{"cluster.local.": resolvers("10.96.0.10")}},
@@ -66,12 +77,15 @@ func TestClusterDNS(t *testing.T) {
 			},
 			tailnet: &tailcfg.DNSConfig{
 				Resolvers: resolvers("9.9.9.9"),
-				Routes:    map[string][]*dnstype.Resolver{"corp.test": resolvers("100.64.0.3"), "kept.test": resolvers("100.64.0.7")},
+				Routes: map[string][]*dnstype.Resolver{
+					"corp.test": resolvers("100.64.0.3"), "kept.test": resolvers("100.64.0.7"), "app.test": resolvers("http://100.64.0.6:1/dns-query"),
+				},
 			},
 			want: &dns.Config{AcceptDNS: true, DefaultResolvers: resolvers("9.9.9.9"), Routes: routes{
 				"corp.test.": resolvers("100.64.0.3"), "kept.test.": resolvers("100.64.0.8"), "cluster.local.": resolvers("10.96.0.10"),
+				"app.test.": resolvers("http://100.64.0.6:1/dns-query"),
 			}},
-			wantTailnets: addrs("9.9.9.9", "100.64.0.3", "100.64.0.8"),
+			wantTailnets: addrs("9.9.9.9", "100.64.0.3", "100.64.0.6", "100.64.0.8"),
 		},
 		{
 			name: "the administrator's global nameservers stay",
