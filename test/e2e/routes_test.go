@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"tailscale.com/net/tsaddr"
 	"tailscale.com/tailcfg"
 
 	"github.com/rajsinghtech/tailgate/internal/ident"
@@ -262,6 +263,7 @@ func TestAppConnectorReachability(t *testing.T) {
 	awaitSeen(t, "an app", m, saas.V4, rig.AppV4.Addr().Next())
 	carries(t, m, saas.V4)
 	closed(t, x, netip.AddrPortFrom(saas.V4, 80))
+	learns(t, m, x)
 	// As a route that the connector learned for an app goes and comes.
 	end := watchEth0(t, m, func(p rig.Packet) bool { return topology.TailnetPrefixes()[0].Contains(p.Dst) })
 	approve(t, connector.Name)
@@ -269,4 +271,23 @@ func TestAppConnectorReachability(t *testing.T) {
 	approve(t, connector.Name, rig.AppV4)
 	awaitSeen(t, "an app again", m, saas.V4, rig.AppV4.Addr().Next())
 	end()
+}
+
+// learns has the app connector learn the addresses of an app from a member that asks the tailnet's resolver for them; x is no member.
+func learns(t *testing.T, m, x *world.Host) {
+	t.Helper()
+	app := s.Rig.App
+	for _, f := range []int{4, 6} {
+		to, from := pick(f, app.V4, app.V6), pick(f, rig.LearnedV4.Addr().Next(), rig.LearnedV6.Addr().Next())
+		if steered(t, m, netip.PrefixFrom(to, to.BitLen())) {
+			t.Fatalf("%v is steered before anybody has asked for the app", to)
+		}
+		for _, resolver := range []netip.Addr{tsaddr.TailscaleServiceIP(), tsaddr.TailscaleServiceIPv6()} {
+			if got, err := rig.Lookup(within(t, quick), m, "udp", resolver, rig.AppName, f); err != nil || !slices.Equal(got, []netip.Addr{to}) {
+				t.Fatalf("%s by %v is %v, want %v; %v", rig.AppName, resolver, got, to, err)
+			}
+		}
+		awaitSeen(t, "a learned address of an app", m, to, from)
+		closed(t, x, netip.AddrPortFrom(to, 80))
+	}
 }

@@ -25,6 +25,8 @@ const (
 	OutsideName = "example.com"
 	// CorpName is known to the nameserver on the tailnet only.
 	CorpName = "intranet." + corpDomain
+	// AppName is the app connector's, and has the addresses of [Rig.App].
+	AppName = "saas.example"
 
 	corpDomain = "corp.test"
 )

@@ -22,7 +22,8 @@
 //	├── via            4via6 router, site 7
 //	│   └── via-backend    10.30.0.10
 //	├── connector      app connector
-//	│   └── saas           203.0.113.10
+//	│   ├── saas           203.0.113.10
+//	│   └── app            198.18.0.10, 2001:db8:18::10, and the connector's resolver
 //	├── gateway …      runs tailgate-gateway
 //	├── member …       joined to a gateway
 //	└── neighbour      joined to nothing

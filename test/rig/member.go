@@ -44,7 +44,7 @@ func (r *Rig) AddMember(name string) (*Member, error) {
 // exit, all else.
 func (r *Rig) Spec(id string, exit bool) joiner.Spec {
 	return joiner.Spec{
-		ID: id, Prefixes: append(topology.TailnetPrefixes(), SubnetV4, SubnetV6, AppV4), Direct: r.ClusterCIDRs(), Exit: exit,
+		ID: id, Prefixes: append(topology.TailnetPrefixes(), SubnetV4, SubnetV6, AppV4, LearnedV4, LearnedV6), Direct: r.ClusterCIDRs(), Exit: exit,
 	}
 }
 

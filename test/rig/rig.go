@@ -50,8 +50,10 @@ var (
 	SubnetV6 = netip.MustParsePrefix("fd20:20::/64")
 	// Via is the 4via6 route; ViaV6 is what stands for its backend.
 	Via = peer.Via{Site: 7, V4: netip.MustParsePrefix("10.30.0.0/24")}
-	// AppV4 is the app connector's preset route.
-	AppV4 = netip.MustParsePrefix("203.0.113.0/24")
+	// AppV4 is the app connector's preset route; what is in LearnedV4 and LearnedV6 it routes once it has resolved [AppName].
+	AppV4     = netip.MustParsePrefix("203.0.113.0/24")
+	LearnedV4 = netip.MustParsePrefix("198.18.0.0/24")
+	LearnedV6 = netip.MustParsePrefix("2001:db8:18::/64")
 )
 
 // Options say what a rig has.
@@ -103,9 +105,9 @@ type Rig struct {
 	Tailnet *tailnet.Tailnet
 	// Nodes are the tailnet's, by role.
 	Nodes map[Role]*Node
-	// Internet is behind the core; Backend, ViaBackend and SaaS are behind their
+	// Internet is behind the core; Backend, ViaBackend, SaaS and App are behind their
 	// nodes, nil without them. Cluster is a service of the cluster, and its resolver.
-	Internet, Backend, ViaBackend, SaaS, Cluster *world.Host
+	Internet, Backend, ViaBackend, SaaS, App, Cluster *world.Host
 
 	o   Options
 	dir string
@@ -223,8 +225,8 @@ func (r *Rig) addNodes(ctx context.Context, g *errgroup.Group) error {
 		if err != nil {
 			return fmt.Errorf("make node %s: %w", role, err)
 		}
-		if behind != nil {
-			g.Go(func() error { return r.serve(ctx, behind) })
+		for _, b := range behind {
+			g.Go(func() error { return r.serve(ctx, b) })
 		}
 		g.Go(func() error {
 			p, err := peer.Start(ctx, h, c)
@@ -240,21 +242,27 @@ func (r *Rig) addNodes(ctx context.Context, g *errgroup.Group) error {
 	return nil
 }
 
-// addRole fills in what the role asks of the node, and makes the host behind it.
-func (r *Rig) addRole(role Role, h *world.Host, c *peer.Config) (behind *world.Host, err error) {
+// addRole fills in what the role asks of the node, and makes the hosts behind it.
+func (r *Rig) addRole(role Role, h *world.Host, c *peer.Config) (behind []*world.Host, err error) {
 	switch role {
 	case SubnetRouter:
 		c.Routes = []netip.Prefix{SubnetV4, SubnetV6}
 		r.Backend, err = r.World.AddBehind(h, "backend", at(SubnetV4, 10), at(SubnetV6, 0x10))
-		return r.Backend, err
+		return []*world.Host{r.Backend}, err
 	case ViaRouter:
 		c.Via = []peer.Via{Via}
 		r.ViaBackend, err = r.World.AddBehind(h, "via-backend", at(Via.V4, 10))
-		return r.ViaBackend, err
+		return []*world.Host{r.ViaBackend}, err
 	case AppConnector:
 		c.AppConnector = true
-		r.SaaS, err = r.World.AddBehind(h, "saas", at(AppV4, 10))
-		return r.SaaS, err
+		if r.SaaS, err = r.World.AddBehind(h, "saas", at(AppV4, 10)); err != nil {
+			return nil, err
+		}
+		if r.App, err = r.World.AddBehind(h, "app", at(LearnedV4, 10), at(LearnedV6, 0x10)); err != nil {
+			return nil, err
+		}
+		c.Resolver = r.App.V4
+		return []*world.Host{r.SaaS, r.App}, r.serveDNS(r.App, zone{AppName: {r.App.V4, r.App.V6}}, r.App.V4)
 	case ExitA, ExitB:
 		c.ExitNode = true
 	}
@@ -278,7 +286,7 @@ func (r *Rig) settle(ctx context.Context) error {
 	}
 	if c := r.Nodes[AppConnector]; c != nil {
 		// tailscale.com/types/appctype.AppConnectorAttr.
-		conf := fmt.Sprintf(`{"name":"saas","connectors":["tag:node"],"domains":["saas.example"],"routes":[%q]}`, AppV4)
+		conf := fmt.Sprintf(`{"name":"saas","connectors":["tag:node"],"domains":[%q],"routes":[%q]}`, AppName, AppV4)
 		if err := r.Tailnet.SetNodeAttr(c.Name, "tailscale.com/app-connectors", tailcfg.RawMessage(conf)); err != nil {
 			return err
 		}

@@ -7,10 +7,14 @@ import (
 	"strings"
 
 	"tailscale.com/tailcfg"
+	"tailscale.com/types/appctype"
 	"tailscale.com/types/dnstype"
 )
 
-// DNS is the tailnet's DNS configuration beside MagicDNS, which is always on.
+// appConnectors is the attribute that has the apps of an app connector (tailscale.com/types/appctype.AppConnectorAttr).
+const appConnectors tailcfg.NodeCapability = "tailscale.com/app-connectors"
+
+// DNS is the tailnet's DNS configuration beside MagicDNS and what app connectors ask for, which are always on.
 type DNS struct {
 	// SplitRoutes sends names in a domain to the resolvers of that domain.
 	SplitRoutes map[string][]netip.AddrPort
@@ -45,16 +49,15 @@ func (t *Tailnet) SetDNS(d DNS) error {
 	return nil
 }
 
-func (t *Tailnet) dnsConfigLocked() *tailcfg.DNSConfig {
+// dnsConfigLocked is what node n is told.
+func (t *Tailnet) dnsConfigLocked(n *node) *tailcfg.DNSConfig {
 	c := &tailcfg.DNSConfig{
 		Proxied:   true,
 		Domains:   append([]string{t.opts.Domain}, t.dns.SearchDomains...),
 		Resolvers: resolvers(t.dns.Resolvers),
+		Routes:    t.appRoutesLocked(n),
 	}
 	for domain, rs := range t.dns.SplitRoutes {
-		if c.Routes == nil {
-			c.Routes = map[string][]*dnstype.Resolver{}
-		}
 		c.Routes[strings.TrimSuffix(domain, ".")] = resolvers(rs)
 	}
 	for _, r := range t.dns.ExtraRecords {
@@ -65,6 +68,46 @@ func (t *Tailnet) dnsConfigLocked() *tailcfg.DNSConfig {
 		c.ExtraRecords = append(c.ExtraRecords, rec)
 	}
 	return c
+}
+
+// appRoutesLocked sends names in the domains of app connectors to these, which resolve them and so learn their routes
+// (https://tailscale.com/kb/1332/app-connectors-best-practices, "DNS lookups"). A connector resolves them by itself.
+func (t *Tailnet) appRoutesLocked(n *node) map[string][]*dnstype.Resolver {
+	routes := map[string][]*dnstype.Resolver{}
+	for _, c := range t.nodes {
+		server := c.dnsOverPeerAPI()
+		if c == n || server == "" || !c.connector() {
+			continue
+		}
+		apps, err := tailcfg.UnmarshalNodeCapJSON[appctype.AppConnectorAttr](t.attrsLocked(c), appConnectors)
+		if err != nil {
+			t.opts.Logf("attribute %s of %s: %v", appConnectors, c.label, err)
+		}
+		for _, app := range apps {
+			if !slices.ContainsFunc(app.Connectors, func(who string) bool { return who == "*" || slices.Contains(c.tags, who) }) {
+				continue
+			}
+			for _, d := range app.Domains {
+				d = strings.TrimPrefix(d, "*.")
+				routes[d] = append(routes[d], &dnstype.Resolver{Addr: server})
+			}
+		}
+	}
+	return routes
+}
+
+// dnsOverPeerAPI is the URL at which exit nodes and app connectors resolve for their peers (serveDNS of
+// tailscale.com/ipn/ipnlocal/peerapi.go); "": the node has none.
+func (n *node) dnsOverPeerAPI() string {
+	if n.hostinfo == nil {
+		return ""
+	}
+	for _, s := range n.hostinfo.Services {
+		if s.Proto == tailcfg.PeerAPI4 {
+			return fmt.Sprintf("http://%s/dns-query", netip.AddrPortFrom(n.addrs()[0].Addr(), s.Port))
+		}
+	}
+	return ""
 }
 
 func resolvers(as []netip.AddrPort) []*dnstype.Resolver {

@@ -10,13 +10,14 @@ import (
 )
 
 // internet is what "autogroup:internet" means: all unicast that is not private, shared,
-// link-local, loopback or a tailnet's.
+// link-local, loopback or a tailnet's. 0.0.0.0 and 2000:: are in it: who may send there is one for whom exit nodes
+// and app connectors resolve (offersExitNodeOrAppConnectorAndPeerHasAutogroupInternet of tailscale.com/ipn/ipnlocal).
 var internet = func() []netip.Prefix {
 	var b netipx.IPSetBuilder
 	b.AddPrefix(netip.MustParsePrefix("0.0.0.0/0"))
 	b.AddPrefix(netip.MustParsePrefix("2000::/3"))
 	for _, s := range []string{
-		"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
+		"10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
 		"172.16.0.0/12", "192.168.0.0/16", "224.0.0.0/3",
 	} {
 		b.RemovePrefix(netip.MustParsePrefix(s))
@@ -65,13 +66,15 @@ func (t *Tailnet) sourcesLocked(s selector) []netip.Prefix {
 }
 
 // destinationsLocked returns what the selector means as a destination on node n: its
-// addresses, the subnets that it routes, the internet.
+// addresses, the subnets that it routes, the internet. An app connector is a way to the internet as an exit node is.
 func (t *Tailnet) destinationsLocked(s selector, n *node) []netip.Prefix {
 	served := t.servedLocked(n)
 	exit := slices.ContainsFunc(served, isDefault)
 	switch {
-	case s.internet && exit:
+	case s.internet && (exit || n.connector()):
 		return internet
+	case s.all && n.connector():
+		return slices.Concat(n.addrs(), served, internet)
 	case s.all:
 		return append(n.addrs(), served...)
 	case s.prefix.IsValid():

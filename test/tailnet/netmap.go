@@ -68,7 +68,7 @@ type netmap struct {
 }
 
 func (t *Tailnet) netmapLocked(n *node) netmap {
-	m := netmap{self: t.wireLocked(n), peers: map[tailcfg.NodeID]*tailcfg.Node{}, filter: t.filterLocked(n), dns: t.dnsConfigLocked()}
+	m := netmap{self: t.wireLocked(n), peers: map[tailcfg.NodeID]*tailcfg.Node{}, filter: t.filterLocked(n), dns: t.dnsConfigLocked(n)}
 	m.self.CapMap = maps.Clone(t.attrsLocked(n))
 	if m.self.CapMap == nil {
 		m.self.CapMap = tailcfg.NodeCapMap{}

@@ -74,6 +74,8 @@ func (n *node) addrs() []netip.Prefix {
 	return []netip.Prefix{netip.PrefixFrom(v4, 32), netip.PrefixFrom(tsaddr.Tailscale4To6(v4), 128)}
 }
 
+func (n *node) connector() bool { return n.hostinfo != nil && n.hostinfo.AppConnector.EqualBool(true) }
+
 func (n *node) advertised() []netip.Prefix {
 	if n.hostinfo == nil {
 		return nil
@@ -181,7 +183,7 @@ func (t *Tailnet) approveLocked(n *node, routes []netip.Prefix) error {
 
 // SetNodeAttr gives a node an attribute (node capability), with values in JSON;
 // peers see it as well, as they do "suggest-exit-node". An app connector's preset
-// routes and domains are an attribute "tailscale.com/app-connectors".
+// routes and domains are an attribute "tailscale.com/app-connectors"; names in the domains are asked of it.
 func (t *Tailnet) SetNodeAttr(name string, attr tailcfg.NodeCapability, values ...tailcfg.RawMessage) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -2,6 +2,8 @@ package tailnet_test
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"testing"
@@ -160,14 +162,44 @@ func TestVia(t *testing.T) {
 func TestAppConnector(t *testing.T) {
 	l := newLab(t, tailnet.Options{AutoApprove: true})
 	k := l.tn.CreateKey(tailnet.KeyOptions{Tags: []string{"tag:connector"}})
-	l.node("connector", peer.Config{AppConnector: true, AuthKey: k.Secret})
-	conf := tailcfg.RawMessage(`{"name":"x","domains":["app.example"],"routes":["203.0.113.0/24"],"connectors":["tag:connector"]}`)
-	if err := l.tn.SetNodeAttr("connector", "tailscale.com/app-connectors", conf); err != nil {
+	dns := l.host("dns")
+	pc, err := dns.ListenPacket("udp", dns.V4.String()+":53")
+	if err != nil {
 		t.Fatal(err)
 	}
-	preset := netip.MustParsePrefix("203.0.113.0/24")
+	defer pc.Close()
+	learned := netip.MustParseAddr("192.0.2.53")
+	go answerDNS(pc, learned.As4())
+	l.node("connector", peer.Config{AppConnector: true, AuthKey: k.Secret, Resolver: dns.V4})
+	a, _ := l.node("a", peer.Config{})
+	conf := tailcfg.RawMessage(`{"name":"x","domains":["app.example"],"routes":["203.0.113.0/24"],"connectors":["tag:connector"]}`)
+	other := tailcfg.RawMessage(`{"name":"y","domains":["other.example"],"connectors":["tag:other"]}`)
+	if err := l.tn.SetNodeAttr("connector", "tailscale.com/app-connectors", conf, other); err != nil {
+		t.Fatal(err)
+	}
+	routed := func(tn *tailnet.Tailnet, p netip.Prefix) bool {
+		n, _ := tn.Node("connector")
+		return slices.Contains(n.Advertised, p) && slices.Contains(n.Approved, p)
+	}
 	l.wait("the preset route", func(tn *tailnet.Tailnet) bool {
 		n, _ := tn.Node("connector")
-		return slices.Contains(n.Advertised, preset) && slices.Contains(n.Approved, preset) && n.Hostinfo.AppConnector.EqualBool(true)
+		return routed(tn, netip.MustParsePrefix("203.0.113.0/24")) && n.Hostinfo.AppConnector.EqualBool(true)
 	})
+	ask := func(ctx context.Context, name string) ([]netip.Addr, error) {
+		r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return a.Dial(ctx, network, "100.100.100.100:53")
+		}}
+		return r.LookupNetIP(ctx, "ip4", name)
+	}
+	l.until("a name of the app", func(ctx context.Context) error {
+		got, err := ask(ctx, "app.example.")
+		if err == nil && !slices.Equal(got, []netip.Addr{learned}) {
+			err = fmt.Errorf("got %v, want %v", got, learned)
+		}
+		return err
+	})
+	l.wait("the learned route", func(tn *tailnet.Tailnet) bool { return routed(tn, netip.PrefixFrom(learned, 32)) })
+	if got, err := ask(l.ctx, "other.example."); err == nil {
+		t.Errorf("the connector was asked for another's app: %v", got)
+	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rajsinghtech/tailgate/test/rig"
 	"github.com/rajsinghtech/tailgate/test/tailnet/world"
@@ -30,6 +31,7 @@ func (d *demo) reach(ctx context.Context) error {
 	})
 	d.allProtocols(ctx, d.member.Host, "via-backend", 6, rig.Via.Addr(d.rig.ViaBackend.V4), "4via6, site 7")
 	d.allProtocols(ctx, d.member.Host, "saas", 4, d.rig.SaaS.V4, "behind the app connector")
+	families(func(f int) { d.learned(ctx, f) })
 	families(func(f int) {
 		d.allProtocols(ctx, d.exitMember.Host, "internet", f, underlay(d.rig.Internet, f), "through the exit node")
 	})
@@ -77,6 +79,17 @@ func (d *demo) masqueraded(ctx context.Context, family int) {
 			}
 			return "", err
 		})
+}
+
+// learned checks what an app connector routes once a member has asked for it by name.
+func (d *demo) learned(ctx context.Context, family int) {
+	to := underlay(d.rig.App, family)
+	d.lookup(ctx, d.member.Host, "udp", serviceV4, rig.AppName, family, to, "a name of the app connector's")
+	answered := time.Now()
+	d.check(ctx, line{"member", "app", "TCP", family, "learned by the app connector"}, quick, func(ctx context.Context) (string, error) {
+		err := try(ctx, func(ctx context.Context) error { return rig.Echo(ctx, d.member.Host, "tcp", to) })
+		return fmt.Sprintf("reached %v after the answer", short(time.Since(answered))), err
+	})
 }
 
 // names checks every kind of name over UDP and TCP at both service addresses.

@@ -263,7 +263,7 @@ func (d *demo) clusterStays(ctx context.Context, f int) {
 
 // tailnetBound reports whether a packet is one that only the tunnel may carry.
 func (d *demo) tailnetBound(p rig.Packet) bool {
-	for _, dst := range append(topology.TailnetPrefixes(), rig.SubnetV4, rig.SubnetV6, rig.AppV4, world.InternetV4.Masked(), world.InternetV6.Masked()) {
+	for _, dst := range append(topology.TailnetPrefixes(), rig.SubnetV4, rig.SubnetV6, rig.AppV4, rig.LearnedV4, rig.LearnedV6, world.InternetV4.Masked(), world.InternetV6.Masked()) {
 		if dst.Contains(p.Dst) {
 			return true
 		}

@@ -34,9 +34,6 @@ const (
 	operatorTag  = "tag:tailgate"
 )
 
-// AppDomain is the app connector's.
-const AppDomain = "saas.example"
-
 // roles are the nodes, with the tag that lets each do what it does.
 func roles() map[rig.Role]struct {
 	tag  string
@@ -78,7 +75,7 @@ func Policy(groups []string) (string, error) {
 		"autoApprovers": object{"routes": routes, "exitNode": []string{exitTag}},
 		"nodeAttrs": []object{
 			{"target": []string{"*"}, "app": object{"tailscale.com/app-connectors": []object{{
-				"name": "saas", "connectors": []string{connectorTag}, "domains": []string{AppDomain}, "routes": []string{rig.AppV4.String()},
+				"name": "saas", "connectors": []string{connectorTag}, "domains": []string{rig.AppName}, "routes": []string{rig.AppV4.String()},
 			}}}},
 		},
 	}, "", "  ")

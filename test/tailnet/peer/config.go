@@ -36,6 +36,9 @@ type Config struct {
 	// AppConnector advertises the node as one; its domains and preset routes come
 	// from the control plane.
 	AppConnector bool
+	// Resolver is the nameserver in the peer's own resolv.conf(5), which an exit node and an app connector ask for their peers; zero:
+	// the machine's. For a peer with a process of its own; see [Start].
+	Resolver netip.Addr
 	// NoMasquerade forwards from the tailnet with the sender's own address.
 	NoMasquerade bool
 

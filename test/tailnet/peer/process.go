@@ -9,10 +9,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/signal"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
+	"tailscale.com/net/dns/resolvconffile"
 
 	"github.com/rajsinghtech/tailgate/test/tailnet/world"
 )
@@ -30,6 +34,9 @@ func MaybeRun() {
 	}
 	var c Config
 	err := json.Unmarshal([]byte(conf), &c)
+	if err == nil && c.Resolver.IsValid() {
+		err = ownResolver(c.Resolver)
+	}
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 		err = Run(ctx, c, os.Stdout)
@@ -40,6 +47,23 @@ func MaybeRun() {
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(Ready{Name: c.Name, Error: err.Error()})
 	os.Exit(1)
+}
+
+// ownResolver gives this process, which has its mounts for itself, a resolv.conf of its own.
+func ownResolver(a netip.Addr) (err error) {
+	f, err := os.CreateTemp("", "resolv.conf-")
+	if err != nil {
+		return fmt.Errorf("write resolv.conf: %w", err)
+	}
+	_, err = fmt.Fprintln(f, "nameserver", a)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = unix.Mount(f.Name(), resolvconffile.Path, "", unix.MS_BIND, "")
+	}
+	// The mount keeps the file.
+	if err = errors.Join(err, os.Remove(f.Name())); err != nil {
+		return fmt.Errorf("put a resolv.conf in place of %s: %w", resolvconffile.Path, err)
+	}
+	return nil
 }
 
 // Peer is a running peer process.
@@ -65,6 +89,9 @@ func Start(ctx context.Context, h *world.Host, c Config) (*Peer, error) {
 	defer out.Close()
 	p := &Peer{cmd: cmd, log: &tail{}}
 	cmd.Stdout, cmd.Stderr = in, p.log
+	if c.Resolver.IsValid() {
+		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+	}
 	cmd.Env = append(os.Environ(), env+"="+string(conf), "TS_NO_LOGS_NO_SUPPORT=true", "TS_DISABLE_PORTMAPPER=1")
 	err = cmd.Start()
 	_ = in.Close()

@@ -110,7 +110,7 @@ func (n *node) up(ctx context.Context, c Config) error {
 	if err := n.srv.Start(); err != nil {
 		return fmt.Errorf("start node %s: %w", c.Name, err)
 	}
-	forwardVia(n.srv)
+	leaveToKernel(n.srv)
 	lc, err := n.srv.LocalClient()
 	if err != nil {
 		return fmt.Errorf("start node %s: %w", c.Name, err)
@@ -140,13 +140,14 @@ func (n *node) up(ctx context.Context, c Config) error {
 	return nil
 }
 
-// forwardVia lets Tailscale's userspace stack forward 4via6 as tailscaled does: tsnet would answer
-// for its own listeners there, and refuse the rest. Nothing but 4via6 gets that far,
-// since the kernel has the TUN.
-func forwardVia(srv *tsnet.Server) {
+// leaveToKernel has the node work as tailscaled does where the kernel has the TUN. Tailscale's userspace stack forwards 4via6, rather than
+// answer for tsnet's own listeners and refuse the rest; nothing else gets that far. And what the engine itself asks of peers, such as
+// an app connector's resolver, goes by the kernel, which gets the answers.
+func leaveToKernel(srv *tsnet.Server) {
 	if ns, ok := srv.Sys().Netstack.Get().(*netstack.Impl); ok {
 		ns.GetTCPHandlerForFlow, ns.GetUDPHandlerForFlow = nil, nil
 	}
+	srv.Sys().Dialer.Get().UseNetstackForIP = nil
 }
 
 func setPrefs(ctx context.Context, lc *local.Client, c Config) error {
