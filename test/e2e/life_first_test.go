@@ -106,43 +106,61 @@ func shots(prefix, group string, n int, to ...netip.Addr) []*shot {
 func fire(t *testing.T, all []*shot) {
 	t.Helper()
 	ctx, burst := within(t, 3*time.Minute), "burst-"+all[0].name
-	w, err := s.Client.Watch(ctx, &corev1.PodList{}, client.InNamespace("default"), client.MatchingLabels{"burst": burst})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Stop()
 	began := time.Now()
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(20)
-	for _, x := range all {
-		g.Go(func() error { return s.Client.Create(gctx, x.pod(burst)) })
-	}
+	g, ctx := errgroup.WithContext(ctx)
+	var ended map[string]string
+	var created time.Duration
+	g.Go(func() (err error) {
+		ended, err = endings(ctx, burst, len(all))
+		return err
+	})
+	g.Go(func() error {
+		creating, ctx := errgroup.WithContext(ctx)
+		creating.SetLimit(20)
+		for _, x := range all {
+			creating.Go(func() error { return s.Client.Create(ctx, x.pod(burst)) })
+		}
+		err := creating.Wait()
+		created = time.Since(began)
+		return err
+	})
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
-	}
-	created := time.Since(began)
-	ended := map[string]string{}
-	for len(ended) < len(all) {
-		select {
-		case e, open := <-w.ResultChan():
-			if !open {
-				t.Fatal("the watch ended")
-			}
-			if p, ok := e.Object.(*corev1.Pod); ok && (p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed) {
-				ended[p.Name] = whyEnded(p)
-			}
-		case <-ctx.Done():
-			t.Fatalf("%d of %d pods ended within 3m", len(ended), len(all))
-		}
 	}
 	for _, x := range all {
 		x.failed = ended[x.name]
 	}
 	t.Logf("%d pods created in %v, all ended after %v", len(all), created.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
-	err = s.Client.DeleteAllOf(ctx, &corev1.Pod{}, client.InNamespace("default"), client.MatchingLabels{"burst": burst}, client.GracePeriodSeconds(0))
+	err := s.Client.DeleteAllOf(within(t, time.Minute), &corev1.Pod{}, client.InNamespace("default"), client.MatchingLabels{"burst": burst}, client.GracePeriodSeconds(0))
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// endings waits until n pods of a burst have ended, and returns why, by their names.
+func endings(ctx context.Context, burst string, n int) (map[string]string, error) {
+	ended := map[string]string{}
+	which := []client.ListOption{client.InNamespace("default"), client.MatchingLabels{"burst": burst}}
+	// The API server may end a watch at any time, as when it has much to do.
+	for len(ended) < n {
+		w, err := s.Client.Watch(ctx, &corev1.PodList{}, which...)
+		if err != nil {
+			return nil, fmt.Errorf("watch the pods of %s: %w", burst, err)
+		}
+		for e := range w.ResultChan() { // it begins with what is there
+			if p, ok := e.Object.(*corev1.Pod); ok && (p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed) {
+				ended[p.Name] = whyEnded(p)
+			}
+			if len(ended) == n {
+				break
+			}
+		}
+		w.Stop()
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("%d of the %d pods of %s have ended: %w", len(ended), n, burst, err)
+		}
+	}
+	return ended, nil
 }
 
 func (x *shot) pod(burst string) *corev1.Pod {

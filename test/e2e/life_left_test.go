@@ -102,12 +102,15 @@ func (l *life) nothingLeft(t *testing.T) {
 	}
 }
 
+// cycleLimit is what a join and a leave may take by the mean, while agents are killed and a small machine runs all of the cluster.
+const cycleLimit = 500 * time.Millisecond
+
 // cycle has the pods join and leave, n times all together.
 func (l *life) cycle(t *testing.T, pods []*lifePod, n int) {
 	t.Helper()
 	var left atomic.Int64
 	left.Store(int64(n))
-	g, ctx := errgroup.WithContext(within(t, 5*time.Minute))
+	g, ctx := errgroup.WithContext(within(t, time.Minute+time.Duration(n)*cycleLimit))
 	for i, p := range pods {
 		group := []string{peers, exiting}[i/2%2]
 		g.Go(func() error {

@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/rajsinghtech/tailgate/test/rig"
 	"github.com/rajsinghtech/tailgate/test/stage"
 )
 
@@ -36,14 +37,15 @@ func await(t *testing.T, limit time.Duration, what string, cond func(context.Con
 
 // waitFor is [await] for what ends with another context than the test's.
 func waitFor(ctx context.Context, cond func(context.Context) (string, error), lists ...client.ObjectList) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	event := make(chan struct{}, 1)
 	for _, list := range lists {
 		w, err := s.Client.Watch(ctx, list)
 		if err != nil {
 			return fmt.Errorf("watch %T: %w", list, err)
 		}
-		defer w.Stop()
-		go relay(ctx, w, event)
+		go relay(ctx, list, w, event)
 	}
 	for {
 		missing, err := cond(ctx)
@@ -58,15 +60,23 @@ func waitFor(ctx context.Context, cond func(context.Context) (string, error), li
 	}
 }
 
-// relay passes on that something happened.
-func relay(ctx context.Context, w watch.Interface, event chan<- struct{}) {
+// relay passes on that something happened, until ctx ends. The API server may end a watch at any time; what happened until the next one
+// may have been missed, so that counts as something, too.
+func relay(ctx context.Context, list client.ObjectList, w watch.Interface, event chan<- struct{}) {
 	for {
 		select {
 		case <-ctx.Done():
+			w.Stop()
 			return
 		case _, open := <-w.ResultChan():
 			if !open {
-				return
+				err := rig.Retry(ctx, func(ctx context.Context) (err error) {
+					w, err = s.Client.Watch(ctx, list)
+					return err
+				})
+				if err != nil {
+					return // ctx has ended
+				}
 			}
 			select {
 			case event <- struct{}{}:
