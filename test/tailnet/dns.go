@@ -96,7 +96,7 @@ func (t *Tailnet) appRoutesLocked(n *node) map[string][]*dnstype.Resolver {
 	return routes
 }
 
-// dnsOverPeerAPI is the URL at which exit nodes and app connectors resolve for their peers (serveDNS of
+// dnsOverPeerAPI is the URL at which exit nodes and app connectors resolve for their peers (handleDNSQuery of
 // tailscale.com/ipn/ipnlocal/peerapi.go); "": the node has none.
 func (n *node) dnsOverPeerAPI() string {
 	if n.hostinfo == nil {
