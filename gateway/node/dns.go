@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -101,10 +102,7 @@ func (c clusterDNS) undoExitNode(cfg *dns.Config) {
 
 // exitNodeProxy reports whether r, which is for all names, is an exit node's DNS proxy: plain HTTP, which a
 // nameserver that an administrator configures never is (Tailscale's ipn/ipnlocal, exitNodeCanProxyDNS).
-func exitNodeProxy(r *dnstype.Resolver) bool { return strings.HasPrefix(r.Addr, peerAPI) }
-
-// peerAPI begins the URL of a resolver that is asked by another node's PeerAPI, as an app connector is about its domains.
-const peerAPI = "http://"
+func exitNodeProxy(r *dnstype.Resolver) bool { return strings.HasPrefix(r.Addr, "http://") }
 
 // tailnets returns the nameservers in cfg that are not the cluster's.
 func (c clusterDNS) tailnets(cfg *dns.Config) []netip.Addr {
@@ -127,12 +125,12 @@ func server(r *dnstype.Resolver) (_ netip.Addr, ok bool) {
 	if ap, ok := r.IPPort(); ok {
 		return ap.Addr(), true
 	}
-	rest, ok := strings.CutPrefix(r.Addr, peerAPI)
-	if !ok {
+	// An app connector is asked about its domains by its PeerAPI.
+	u, err := url.Parse(r.Addr)
+	if err != nil || u.Scheme != "http" {
 		return netip.Addr{}, false
 	}
-	host, _, _ := strings.Cut(rest, "/")
-	ap, err := netip.ParseAddrPort(host)
+	ap, err := netip.ParseAddrPort(u.Host)
 	return ap.Addr(), err == nil
 }
 
