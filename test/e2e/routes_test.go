@@ -283,8 +283,8 @@ func learns(t *testing.T, m, x *world.Host) {
 			t.Fatalf("%v is steered before anybody has asked for the app", to)
 		}
 		for _, resolver := range []netip.Addr{tsaddr.TailscaleServiceIP(), tsaddr.TailscaleServiceIPv6()} {
-			if got, err := rig.Lookup(within(t, quick), m, "udp", resolver, rig.AppName, f); err != nil || !slices.Equal(got, []netip.Addr{to}) {
-				t.Fatalf("%s by %v is %v, want %v; %v", rig.AppName, resolver, got, to, err)
+			if _, err := eventually(t, func(ctx context.Context) error { return lookup(ctx, m, "udp", resolver, rig.AppName, f, to) }); err != nil {
+				t.Fatalf("%s by %v: %v", rig.AppName, resolver, err)
 			}
 		}
 		awaitSeen(t, "a learned address of an app", m, to, from)
